@@ -1,0 +1,1 @@
+"""The data trust broker: aggregates from competing utilities' streams that nobody can take apart."""
