@@ -1,0 +1,287 @@
+"""What the active products of a territory come to: domains, their streams, and the bit of each product.
+
+Invariants
+- Everything in a domain is decided on the same base windows: products of one domain agree on base window,
+  time zone, lateness and release level, and on `max_gap` and `assign` of each measure. Where they do not,
+  there is no plan: lateness belongs to the domain, because a base window closes once, for figure and roll-up
+  alike.
+- A product's bit is its index among the domain's products sorted by name; at most 63, so that a mask is never
+  negative in any int64.
+- Each partner of an input has at least one stream of that measure and kind, in that unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final, TypeVar
+
+from broker.core.areas import AreaTree
+from broker.core.calendar import Calendar, duration_ms
+from broker.core.errors import InputError, Refused
+from broker.core.policy import Input, Policy, digest
+
+MAX_PRODUCTS: Final = 63
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Stream:
+    """One stream of one partner. kind: interval | register; unit: Wh | mL; net: values may be negative."""
+
+    partner: str
+    holding: str
+    name: str
+    measure: str
+    kind: str
+    unit: str
+    net: bool = False
+
+    @property
+    def topic(self) -> str:
+        return f"in.{self.partner}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A policy that runs from `active_from` (ms) on; references: dates (`2026-01-31`) of each named
+    reference.
+    """
+
+    policy: Policy
+    active_from: int
+    references: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Product:
+    """An active policy in its domain. inputs: the streams of each input, sorted."""
+
+    policy: Policy
+    digest: str
+    bit: int
+    active_from: int
+    inputs: dict[str, tuple[Stream, ...]]
+    references: dict[str, frozenset[str]]
+    group_level: str
+
+    @property
+    def name(self) -> str:
+        return self.policy.product
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """All contributing streams, each once, sorted: a window of the product waits for each of them."""
+        return tuple(sorted({stream for streams in self.inputs.values() for stream in streams}))
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Products and streams that may be joined.
+
+    base: PT1H | P1D; lateness: ms; assign_start: measures whose intervals belong wholly to the base window
+    that holds their start; max_gap: ms, for each measure that arrives as a register; products sorted by name
+    (bit = index); streams: all contributing, sorted.
+    """
+
+    name: str
+    base: str
+    lateness: int
+    calendar: Calendar
+    assign_start: frozenset[str]
+    max_gap: dict[str, int]
+    products: tuple[Product, ...]
+    streams: tuple[Stream, ...]
+
+    @property
+    def group_level(self) -> str:
+        """The level whose areas are decided as a whole; the same for all products of the domain."""
+        return self.products[0].group_level
+
+
+@dataclass(frozen=True)
+class Plan:
+    domains: dict[str, Domain]
+    areas: AreaTree
+
+    def products(self) -> dict[str, tuple[Domain, Product]]:
+        """All products of all domains by name."""
+        return {
+            product.name: (domain, product) for domain in self.domains.values() for product in domain.products
+        }
+
+
+def build_plan(
+    policies: Iterable[Activation], streams: Iterable[Stream], areas: AreaTree, timezone: str
+) -> Plan:
+    """The plan of a territory; empty where no policy is active.
+
+    Raises InputError (`bad_plan`) where files contradict each other, Refused (`domain_disagrees`,
+    `too_many_products`) where policies cannot run side by side; the message names product, field and who
+    differs.
+    """
+    active = sorted(policies, key=lambda a: a.policy.product)
+    known = sorted(streams)
+    names = [a.policy.product for a in active]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise _bad(
+            twice[0], "two active policies have this product's name: a name is unique in the territory"
+        )
+    domains = {}
+    for name in sorted({a.policy.domain for a in active}):
+        members = [a for a in active if a.policy.domain == name]
+        domains[name] = _domain(name, members, known, areas, timezone)
+    return Plan(domains, areas)
+
+
+def _domain(
+    name: str, members: list[Activation], known: list[Stream], areas: AreaTree, timezone: str
+) -> Domain:
+    if len(members) > MAX_PRODUCTS:
+        raise Refused(
+            "too_many_products",
+            f"{len(members)} active products; a domain holds {MAX_PRODUCTS}: split the domain or retire "
+            f"products",
+            where=f"domain {name}",
+        )
+    policies = [a.policy for a in members]
+    _agree(name, "window.timezone", [(p.product, p.window.timezone) for p in policies])
+    base = _agree(name, "window.base", [(p.product, p.window.base) for p in policies])
+    lateness = _agree(
+        name, "window.lateness", [(p.product, duration_ms(p.window.lateness)) for p in policies]
+    )
+    _agree(name, "areas.group", [(p.product, p.areas.group) for p in policies])
+    products = tuple(_product(bit, a, known, areas, timezone) for bit, a in enumerate(members))
+    return Domain(
+        name=name,
+        base=base,
+        lateness=lateness,
+        calendar=Calendar(timezone),
+        assign_start=_assign_start(name, policies),
+        max_gap=_max_gap(name, policies),
+        products=products,
+        streams=tuple(sorted({stream for product in products for stream in product.streams})),
+    )
+
+
+def _product(bit: int, active: Activation, known: list[Stream], areas: AreaTree, timezone: str) -> Product:
+    policy = active.policy
+    if policy.window.timezone != timezone:
+        raise _bad(
+            policy.product, f"window.timezone is {policy.window.timezone}, the territory's is {timezone}"
+        )
+    _check_areas(policy, areas)
+    inputs = {name: _streams_of(policy, name, spec, known) for name, spec in sorted(policy.inputs.items())}
+    _check_waivers(policy, inputs)
+    absent = sorted(set(policy.references) - set(active.references))
+    if absent:
+        raise _bad(policy.product, f"the dates of reference {', '.join(absent)} were not given: add its file")
+    return Product(
+        policy=policy,
+        digest=digest(policy),
+        bit=bit,
+        active_from=active.active_from,
+        inputs=inputs,
+        references={name: active.references[name] for name in sorted(policy.references)},
+        group_level=policy.areas.group,
+    )
+
+
+def _streams_of(policy: Policy, name: str, spec: Input, known: list[Stream]) -> tuple[Stream, ...]:
+    found = []
+    for partner in spec.partners:
+        own = [s for s in known if s.partner == partner and s.measure == spec.measure and s.kind == spec.kind]
+        if not own:
+            raise _bad(
+                policy.product,
+                f"inputs.{name} names partner {partner}, which has no {spec.kind} stream of {spec.measure}: "
+                "correct the policy, or the partner's file",
+            )
+        for stream in own:
+            if stream.unit != spec.unit:
+                raise _bad(
+                    policy.product,
+                    f"inputs.{name}.unit is {spec.unit}, but {stream.topic} is in {stream.unit}",
+                )
+            if stream.net and not spec.net:
+                raise _bad(
+                    policy.product,
+                    f"{stream.topic} may be negative (net): inputs.{name} must say `net: true`",
+                )
+        found += own
+    return tuple(sorted(found))
+
+
+def _check_areas(policy: Policy, areas: AreaTree) -> None:
+    if policy.areas.hierarchy != areas.hierarchy:
+        raise _bad(
+            policy.product,
+            f"areas.hierarchy is {policy.areas.hierarchy}, the territory's is {areas.hierarchy}",
+        )
+    unknown = [level for level in policy.areas.levels if level not in areas.levels]
+    if unknown:
+        raise _bad(
+            policy.product,
+            f"areas.levels: {areas.hierarchy} has no level {', '.join(unknown)}; "
+            f"it has {', '.join(areas.levels)}",
+        )
+    for fine, coarse in pairwise(policy.areas.levels):
+        outside = areas.outside(fine, coarse)
+        if outside:
+            raise _bad(
+                policy.product,
+                f"areas.levels goes from fine to coarse, but {fine} `{outside[0]}` lies in no {coarse} "
+                f"({len(outside)} such)",
+            )
+
+
+def _check_waivers(policy: Policy, inputs: dict[str, tuple[Stream, ...]]) -> None:
+    for waiver in policy.disclosure.waivers:
+        holdings = sorted({stream.holding for stream in inputs[waiver.column]})
+        if waiver.holding not in holdings:
+            raise _bad(
+                policy.product,
+                f"a waiver names holding {waiver.holding}, which does not contribute to {waiver.column}: "
+                f"{', '.join(holdings)} do",
+            )
+
+
+def _max_gap(domain: str, policies: list[Policy]) -> dict[str, int]:
+    said: dict[str, list[tuple[str, int]]] = {}
+    for policy in policies:
+        for spec in policy.inputs.values():
+            if spec.max_gap is not None:
+                said.setdefault(spec.measure, []).append((policy.product, duration_ms(spec.max_gap)))
+    return {
+        measure: _agree(domain, f"max_gap of {measure}", values) for measure, values in sorted(said.items())
+    }
+
+
+def _assign_start(domain: str, policies: list[Policy]) -> frozenset[str]:
+    said: dict[str, list[tuple[str, str]]] = {}
+    for policy in policies:
+        for spec in policy.inputs.values():
+            if spec.kind == "interval":
+                said.setdefault(spec.measure, []).append((policy.product, spec.assign or "inside"))
+    return frozenset(m for m, values in said.items() if _agree(domain, f"assign of {m}", values) == "start")
+
+
+def _agree(domain: str, what: str, values: list[tuple[str, T]]) -> T:
+    first_product, first = values[0]
+    for product, value in values[1:]:
+        if value != first:
+            raise Refused(
+                "domain_disagrees",
+                f"products of one domain need the same {what}: {first_product} has {first}, {product} has "
+                f"{value}; "
+                "change one policy, or put it in another domain",
+                where=f"domain {domain}",
+            )
+    return first
+
+
+def _bad(product: str, what: str) -> InputError:
+    return InputError("bad_plan", what, where=f"product {product}")
