@@ -22,7 +22,7 @@ from broker.core.policy_model import Count, Mean, Policy, Ratio, Sum
 
 # How to say on purpose that a rule is off, or what a missing ground looks like.
 RULES: Final = {
-    "disclosure": "state all its rules",
+    "disclosure": "state min_contributors, min_holdings, p_percent, dominance and without_each_holding",
     "disclosure.min_contributors": "1 switches it off on purpose",
     "disclosure.min_holdings": "1 switches it off on purpose",
     "disclosure.p_percent": "0 switches it off on purpose",
@@ -78,7 +78,7 @@ _WORDS: Final = {
 
 def refusal(error: ValidationError, name: str) -> BrokerError:
     """The one error for all findings of the validator; `name` is the policy's file name."""
-    findings = error.errors(include_url=False)
+    findings = _own(error.errors(include_url=False))
     empty = [finding for finding in findings if _is_empty_rule(finding)]
     unknown = [finding for finding in findings if finding["type"] == "extra_forbidden"]
     what = "; ".join(_sentence(finding) for finding in findings)
@@ -87,6 +87,16 @@ def refusal(error: ValidationError, name: str) -> BrokerError:
     if len(empty) < len(findings):
         return InputError("bad_policy", what, where=name)
     return Refused("empty_rule", f"{what}. An empty or missing rule means no release", where=name)
+
+
+def _own(findings: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without those lists that count as too short only because an entry of theirs is a finding itself."""
+    places = [finding["loc"] for finding in findings]
+    return [
+        finding
+        for finding, at in zip(findings, places, strict=True)
+        if finding["type"] != "too_short" or not any(p != at and p[: len(at)] == at for p in places)
+    ]
 
 
 def _is_empty_rule(finding: ErrorDetails) -> bool:
@@ -125,7 +135,7 @@ def _complaint(finding: ErrorDetails) -> str:
         return f"is wrong: {context['error']}"
     if kind in ("literal_error", "union_tag_invalid"):
         allowed = context.get("expected") or context.get("expected_tags")
-        return f"must be {allowed}, not {_shown(finding['input'])}"
+        return f"must be {allowed}, not {_shown(context.get('tag', finding['input']))}"
     if kind == "string_pattern_mismatch":
         return f"is {_shown(finding['input'])}, which is not of the form {context['pattern']}"
     if kind in ("too_short", "too_long"):
@@ -134,7 +144,7 @@ def _complaint(finding: ErrorDetails) -> str:
 
 
 def _shown(value: Any) -> str:
-    return f"`{value!s:.60}`" if isinstance(value, str | int) else "not one value"
+    return f"`{value!s:.60}`" if isinstance(value, str | int) else "a list or mapping"
 
 
 def _suggestion(finding: ErrorDetails) -> str:
