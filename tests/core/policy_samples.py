@@ -63,12 +63,6 @@ lines:
 """
 
 
-def fields(text: str = TEXT) -> dict[str, Any]:
-    """The sample as plain values, numbers with a point as text."""
-    loaded: dict[str, Any] = yaml.load(text, Loader=yaml.BaseLoader)
-    return loaded
-
-
 def put(values: dict[str, Any], path: str, value: Any) -> None:
     """Set a dotted path; `...` as value removes the field."""
     *parents, last = path.split(".")

@@ -57,12 +57,10 @@ def test_no_float_is_in_the_resolved_form_and_numbers_keep_their_value() -> None
 @settings(max_examples=25, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_the_digest_does_not_depend_on_the_order_of_keys_or_the_style_of_the_text(random: Any) -> None:
-    values = yaml.load(TEXT, Loader=yaml.BaseLoader)
     mixed = shuffled(yaml.safe_load(changed()), lambda keys: random.sample(keys, len(keys)))
     text = yaml.safe_dump(
         mixed, sort_keys=False, allow_unicode=True, default_flow_style=random.choice([True, False])
     )
-    assert values["product"] == "vacancy-monthly"
     assert digest(load(text, "a.yaml")) == digest(load(TEXT, "b.yaml"))
 
 
