@@ -1,9 +1,9 @@
 """What only an administrator does: topics, users, access rules. All of it declarative and safe to repeat.
 
-Kept apart from the clients because neither aiokafka nor Faust can do it; used by the operator's commands only.
-Two traps of confluent-kafka are avoided here: `describe_acls` answers an unauthorised caller with an empty list
-instead of an error, and `describe_user_scram_credentials` then ends the whole process; so the first is only used
-to wait for rules that were just accepted, and the second never.
+Kept apart from the clients because neither aiokafka nor Faust can do it; used by the operator's commands
+only. Two traps of confluent-kafka are avoided here: `describe_acls` answers an unauthorised caller with an
+empty list instead of an error, and `describe_user_scram_credentials` then ends the whole process; so the
+first is only used to wait for rules that were just accepted, and the second never.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Literal
 
 from confluent_kafka import KafkaError, KafkaException
@@ -28,6 +29,7 @@ from confluent_kafka.admin import (
     ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
+    UserScramCredentialAlteration,
     UserScramCredentialUpsertion,
 )
 
@@ -36,12 +38,14 @@ from broker.edge.kafka.settings import KafkaSettings
 
 REQUEST_TIMEOUT = 15.0
 _SCRAM_ITERATIONS = 8192
+# What the client documents for "any"; its type annotations know text only.
+_ANY: Any = None
 
 
 @dataclass(frozen=True)
 class TopicSpec:
-    """`partitions` is fixed for ever (a key's place depends on it); `config` holds Kafka's own topic settings.
-    Replication is the cluster's default."""
+    """`partitions` is fixed for ever (a key's place depends on it); `config` holds Kafka's own topic
+    settings. Replication is the cluster's default."""
 
     partitions: int
     config: Mapping[str, str] = field(default_factory=dict)
@@ -49,7 +53,8 @@ class TopicSpec:
 
 @dataclass(frozen=True, order=True)
 class Acl:
-    """One allowance: `principal` (a user name) may do `operation` on a resource, or on all whose names begin so."""
+    """One allowance: `principal` (a user name) may do `operation` on a resource, or on all whose names begin
+    so."""
 
     principal: str
     resource: Literal["topic", "group", "transactional_id", "cluster"]
@@ -126,8 +131,8 @@ class Admin:
             if existing.get(name, spec.partitions) != spec.partitions:
                 raise OperatorError(
                     "partitions_differ",
-                    f"it has {existing[name]} partitions and needs {spec.partitions}: the number of lanes is fixed when "
-                    "a territory is created; use another cluster or the old number",
+                    f"it has {existing[name]} partitions and needs {spec.partitions}: the number of lanes is "
+                    "fixed when a territory is created; use another cluster or the old number",
                     where=f"topic {name}",
                 )
         missing = sorted(topics.keys() - existing.keys())
@@ -138,14 +143,17 @@ class Admin:
     def ensure_users(self, passwords: Mapping[str, str]) -> None:
         """Give each user this password (SCRAM-SHA-512), creating the missing ones. Open connections go on."""
         info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, _SCRAM_ITERATIONS)
-        wanted = [UserScramCredentialUpsertion(name, info, word.encode()) for name, word in passwords.items()]
+        wanted: list[UserScramCredentialAlteration] = [
+            UserScramCredentialUpsertion(name, info, word.encode()) for name, word in passwords.items()
+        ]
         if not wanted:
             return
         for name, future in self._client.alter_user_scram_credentials(wanted).items():
             self._result(future, f"cannot set the password of {name}")
 
     def ensure_acls(self, wanted: Iterable[Acl]) -> None:
-        """Make these the only allowances of the principals that they name, and wait until the cluster applies them.
+        """Make these the only allowances of the principals that they name, and wait until the cluster
+        applies them.
 
         Rules of principals that `wanted` does not name stay as they are.
         """
@@ -163,37 +171,37 @@ class Admin:
                 self._result(future, "cannot add an access rule")
         self._await_acls(principals, set(target))
 
-    def acls(self, principal: str) -> set[Acl]:
-        """The allowances of one principal (empty, too, where this caller may not ask)."""
-        return {
-            Acl(
-                principal,
-                binding.restype.name.lower(),
-                binding.name,
-                binding.resource_pattern_type == ResourcePatternType.PREFIXED,
-                binding.operation.name.lower(),
-            )
-            for binding in self._acls_of(principal)
-        }
+    def acls(self, principal: str) -> set[tuple[str, ...]]:
+        """The allowances of one principal as (resource, name, pattern, operation), in Kafka's words (empty,
+        too, where this caller may not ask)."""
+        keys = map(_key, self._acls_of(principal))
+        return {(resource, name, pattern, operation) for resource, name, pattern, _, _, operation, _ in keys}
 
     def _acls_of(self, principal: str) -> list[AclBinding]:
         filter_ = AclBindingFilter(
-            ResourceType.ANY, None, ResourcePatternType.ANY, f"User:{principal}", None, AclOperation.ANY,
+            ResourceType.ANY,
+            _ANY,
+            ResourcePatternType.ANY,
+            f"User:{principal}",
+            _ANY,
+            AclOperation.ANY,
             AclPermissionType.ANY,
-        )  # fmt: skip
+        )
         found: list[AclBinding] = self._result(
             self._client.describe_acls(filter_), "cannot list the access rules"
         )
         return found
 
     def _await_acls(self, principals: set[str], target: set[tuple[str, ...]]) -> None:
-        # The controller has committed the rules when the calls return; the broker applies them a little later.
+        # The controller has committed the rules when the calls return; the broker applies them a little
+        # later.
         deadline = time.monotonic() + REQUEST_TIMEOUT
         while {_key(binding) for name in principals for binding in self._acls_of(name)} != target:
             if time.monotonic() > deadline:
                 raise OperatorError(
                     "acls_not_applied",
-                    "the access rules were accepted but are not in force: check that this user may administer ACLs",
+                    "the access rules were accepted but are not in force: check that this user may "
+                    "administer ACLs",
                     where=self._where,
                 )
             time.sleep(0.02)
@@ -288,11 +296,16 @@ def _exact(binding: AclBinding) -> AclBindingFilter:
 
 def _key(binding: AclBinding) -> tuple[str, ...]:
     return (
-        binding.restype.name,
+        _word(binding.restype),
         binding.name,
-        binding.resource_pattern_type.name,
+        _word(binding.resource_pattern_type),
         binding.principal,
         binding.host,
-        binding.operation.name,
-        binding.permission_type.name,
+        _word(binding.operation),
+        _word(binding.permission_type),
     )
+
+
+def _word(value: Enum | str | int) -> str:
+    assert isinstance(value, Enum)
+    return value.name

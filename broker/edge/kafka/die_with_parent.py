@@ -1,4 +1,5 @@
-"""Run a program that ends when its parent ends, however the parent ends: `die_with_parent.py PARENT PROGRAM ARGS…`.
+"""Run a program that ends when its parent ends, however the parent ends: `die_with_parent.py PARENT PROGRAM
+ARGS…`.
 
 A script of its own, run with `python -I -S`: it sets the kernel's parent-death signal (Linux, prctl(2)
 PR_SET_PDEATHSIG) in the child and then becomes the program. Doing the same between fork and exec of a parent
@@ -18,4 +19,4 @@ if __name__ == "__main__":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it ended before the signal was set
             sys.exit(1)
-    os.execv(program, sys.argv[2:])
+    os.execv(program, sys.argv[2:])  # noqa: S606 - that is its purpose; no shell, on purpose

@@ -3,10 +3,11 @@
     with EmbeddedKafka(Path(".broker/kafka")) as kafka:
         kafka.bootstrap, kafka.ca_pem, kafka.admin_password
 
-Invariants: data, logs, keys and passwords stay in one folder of mode 0700; the same folder starts again with its
-data and, where it can, its ports; on exit, on Ctrl-C and when this process dies in any way, the Java process ends
-and its ports are free; certificates near their end are renewed before the start, as Kafka refuses to start with
-an expired one; the first administrator's password is made once and never stands on a command line.
+Invariants: data, logs, keys and passwords stay in one folder of mode 0700; the same folder starts again with
+its data and, where it can, its ports; on exit, on Ctrl-C and when this process dies in any way, the Java
+process ends and its ports are free; certificates near their end are renewed before the start, as Kafka
+refuses to start with an expired one; the first administrator's password is made once and never stands on a
+command line.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -39,8 +41,11 @@ START_TIMEOUT = 90.0
 STOP_TIMEOUT = 20.0
 _LOG_LIMIT = 16 * 1024 * 1024
 _SCRAM_ITERATIONS = 8192
-# Below the range from which Linux takes ports for outgoing connections, so that none slips in before the broker.
+# Below the range from which Linux takes ports for outgoing connections, so that none slips in before the
+# broker.
 _PORT_RANGE = range(20_000, 32_000)
+# How Java ends on SIGTERM: by its own handler, or, very early, by the signal itself.
+_STOPPED = {128 + signal.SIGTERM, -signal.SIGTERM}
 
 
 class EmbeddedKafka:
@@ -100,7 +105,8 @@ class EmbeddedKafka:
     def start(self) -> None:
         """Start and wait until the administrator can log in. Raises OperatorError with the cause."""
         if threading.current_thread() is not threading.main_thread():
-            # The kernel's parent-death signal follows the thread: from a short-lived one the broker would end early.
+            # The kernel's parent-death signal follows the thread: from a short-lived one the broker would
+            # end early.
             raise ProgrammerError("wrong_thread", "the embedded Kafka must be started from the main thread")
         jvm.find_java()
         jvm.class_path(self._libs)
@@ -125,14 +131,12 @@ class EmbeddedKafka:
                 os.close(self._lock)
                 self._lock = None
 
-    def wait(self, timeout: float | None = None) -> int | None:
-        """Wait for the Java process to end by itself; its exit status, or None after `timeout` seconds."""
-        if self._process is None:
-            return None
-        try:
-            return self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return None
+    def watch(self) -> None:
+        """Return once somebody stops the broker; raise OperatorError if it ends by itself."""
+        assert self._process is not None
+        begin = self.home.log.stat().st_size
+        if self._process.wait() not in _STOPPED:
+            raise jvm.explain(self.home.log, begin)
 
     def _start_locked(self) -> None:
         pki = ensure_pki(self.home.tls, dt.datetime.now(dt.UTC))
@@ -152,7 +156,8 @@ class EmbeddedKafka:
         self._note(owner=os.getpid(), pid=self._process.pid, ready=True)
 
     def _format(self) -> None:
-        """Give the data folder its identity and first administrator, once; a half-done attempt is begun anew."""
+        """Give the data folder its identity and first administrator, once; a half-done attempt is begun
+        anew."""
         done = self.home.folder / "formatted"
         password = self.home.secrets / ADMIN
         if done.exists():
@@ -182,7 +187,12 @@ class EmbeddedKafka:
 
     def _wait_ready(self, process: subprocess.Popen[bytes], begin: int) -> None:
         def ended() -> None:
-            if process.poll() is not None:
+            status = process.poll()
+            if status in _STOPPED:
+                raise OperatorError(
+                    "kafka_stopped", "Kafka was stopped while it started", where=str(self.home.folder)
+                )
+            if status is not None:
                 raise jvm.explain(self.home.log, begin)
 
         deadline = time.monotonic() + START_TIMEOUT
@@ -215,9 +225,10 @@ class EmbeddedKafka:
         if self._wanted_port is not None:
             if not _free(self._wanted_port):
                 raise OperatorError(
-                    "port_taken", "another program listens on it: give another with --port",
+                    "port_taken",
+                    "another program listens on it: give another with --port",
                     where=f"port {self._wanted_port}",
-                )  # fmt: skip
+                )
             taken.add(self._wanted_port)
         client = self._wanted_port or choose(last.port if last else None)
         return Ports(
@@ -255,9 +266,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as Java does: a port in TIME_WAIT is free
+        # As Java does: a port in TIME_WAIT is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
@@ -266,7 +276,8 @@ def _free(port: int) -> bool:
 
 
 def _scram_credential(name: str, password: str) -> str:
-    """The first administrator as the format tool takes it: salted and hashed (RFC 5802, Hi), never in clear."""
+    """The first administrator as the format tool takes it: salted and hashed (RFC 5802, Hi), never in
+    clear."""
     salt = secrets.token_bytes(16)
     salted = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _SCRAM_ITERATIONS)
     encoded = [base64.b64encode(value).decode() for value in (salt, salted)]

@@ -2,9 +2,10 @@
 
     HOME/  data/  logs/kafka.log  tls/ca.pem  secrets/<principal>  server.properties  state.json  lock
 
-Invariants: at most one broker lives in a home, as an exclusive flock(2) on `lock` is held from before the start
-until *both* the owner and the Java process (which inherits the descriptor) are gone. So a held lock means that
-something runs, and a free one that nothing does, whatever `state.json` says: a stale state is never believed.
+Invariants: at most one broker lives in a home, as an exclusive flock(2) on `lock` is held from before the
+start until *both* the owner and the Java process (which inherits the descriptor) are gone. So a held lock
+means that something runs, and a free one that nothing does, whatever `state.json` says: a stale state is
+never believed.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _POLL = 0.05
 
 @dataclass(frozen=True)
 class State:
-    """What the owner of a broker wrote down. `pid` is the Java process; `ready` once clients may log in; after an
-    orderly stop `owner` and `pid` are None and the ports stay for the next start."""
+    """What the owner of a broker wrote down. `pid` is the Java process; `ready` once clients may log in;
+    after an orderly stop `owner` and `pid` are None and the ports stay for the next start."""
 
     owner: int | None
     pid: int | None
@@ -120,7 +121,8 @@ class Home:
 
     def lock(self, patience: float) -> int:
         """Take the lock and return its descriptor. An owner that is gone leaves a Java process that is just
-        ending: for that the lock is awaited, `patience` seconds; a living owner is an OperatorError at once."""
+        ending: for that the lock is awaited, `patience` seconds; a living owner is an OperatorError at
+        once."""
         descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + patience
         while not _try_lock(descriptor):

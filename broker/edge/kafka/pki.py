@@ -39,10 +39,11 @@ class Pki:
 
 
 def ensure_pki(folder: Path, now: dt.datetime) -> Pki:
-    """Give `folder` a valid authority and node certificate, renewing what is missing, foreign or near its end.
+    """Give `folder` a valid authority and node certificate, renewing what is missing, foreign or near its
+    end.
 
-    A renewed node certificate keeps the authority, so that clients that trust `ca.pem` go on; only an authority
-    that is itself near its end is replaced. `now` is an aware instant.
+    A renewed node certificate keeps the authority, so that clients that trust `ca.pem` go on; only an
+    authority that is itself near its end is replaced. `now` is an aware instant.
     """
     pki = Pki(folder / "ca.pem", folder / "ca-key.pem", folder / "node.pem")
     authority = _load(pki.ca, pki.ca_key)

@@ -46,8 +46,8 @@ class KafkaSettings(BaseModel):
         return self.security_protocol.endswith("SSL")
 
     def secret(self) -> str:
-        """The password, read from its file at each call, so that a changed one is taken up. OperatorError where
-        it cannot be read."""
+        """The password, read from its file at each call, so that a changed one is taken up. OperatorError
+        where it cannot be read."""
         if self.password is not None:
             return self.password.get_secret_value()
         assert self.password_file is not None

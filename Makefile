@@ -1,0 +1,55 @@
+# Every command a contributor or a newcomer needs. `make` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+POM := deploy/kafka/pom.xml
+LIBS := deploy/kafka/target/libs
+# Stamps say what was done with which inputs, so that the second time takes a second.
+PYTHON_STAMP := $(VENV)/.installed
+KAFKA_STAMP := deploy/kafka/target/.resolved
+
+.PHONY: help setup demo test check lock clean
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(PYTHON_STAMP) $(KAFKA_STAMP)  ## make .venv and fetch Kafka's jars (everything else does this by itself)
+
+demo: setup  ## run the main job on a synthetic territory and a real Kafka; Ctrl-C ends it
+	@$(BIN)/broker demo
+
+test: check  ## lint, check types and architecture, run all tests
+	@$(BIN)/pytest
+
+check: setup  ## lint, check types and architecture only
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+lock:  ## resolve requirements.lock anew from pyproject.toml, for all Pythons and platforms, with hashes
+	@python=$$(deploy/find-python) && "$$python" -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install -q 'uv==0.11.*'
+	@$(VENV)/lock/bin/uv pip compile -q --universal --upgrade --generate-hashes --no-annotate --no-header \
+		--group dev -o requirements.lock pyproject.toml
+
+clean:  ## remove all that setup and tests made; `.broker` (data of Kafka) stays
+	@rm -rf $(VENV) deploy/kafka/target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PYTHON_STAMP): requirements.lock pyproject.toml deploy/find-python
+	@$(BIN)/python -c pass 2>/dev/null || { python=$$(deploy/find-python) && "$$python" -m venv --clear $(VENV); }
+	@echo 'installing Python packages …'
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(KAFKA_STAMP): $(POM) deploy/find-java
+	@deploy/find-java
+	@echo 'fetching Kafka …'
+	@rm -rf $(LIBS)
+	@mvn -q -B -f $(POM) dependency:copy-dependencies
+	@touch $@
