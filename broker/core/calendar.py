@@ -111,6 +111,10 @@ class Calendar:
     def __repr__(self) -> str:
         return f"Calendar({self.timezone!r})"
 
+    def __reduce__(self) -> tuple[type[Calendar], tuple[str]]:
+        """By name: a zone read from a file does not pickle, and releases are decided in worker processes."""
+        return Calendar, (self.timezone,)
+
     def edges(self, length: str, first_ms: int, last_ms: int) -> Edges:
         """Starts of the consecutive windows that cover [first_ms, last_ms], and the end of the last one.
 

@@ -4,6 +4,7 @@ other.
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import polars as pl
@@ -154,6 +155,18 @@ def test_levels_hierarchy_zone_references_and_names_are_checked_against_the_terr
         with pytest.raises(InputError, match="bad_plan") as caught:
             plan(*activations, timezone=timezone)
         assert said in caught.value.what
+
+
+def test_a_plan_travels_to_a_worker_process_whole() -> None:
+    sent = plan(
+        active(), active(("product", "weekly"), ("watermark", {"event_time": {"idle_after": "PT6H"}}))
+    )
+    arrived = pickle.loads(pickle.dumps(sent))
+    assert arrived.domains == sent.domains
+    assert arrived.areas.digest() == sent.areas.digest()
+    assert [p.digest for p in arrived.domains["housing"].products] == [
+        digest(p.policy) for p in arrived.domains["housing"].products
+    ]
 
 
 def test_a_domain_holds_63_products() -> None:
