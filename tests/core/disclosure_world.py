@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 
 import polars as pl
@@ -68,23 +68,6 @@ def random_parts(rng: random.Random, areas: AreaTree, n: int, *, net: bool = Fal
             value = rng.randint(0, 9) * scale * (rng.choice([1, -1]) if net else 1)
             parts.append(Part(number, holding, area, segment, value))
     return parts
-
-
-@dataclass
-class FakeUnits:
-    """Stands where the products' units stand: contributions, candidates and eligible premises given
-    outright."""
-
-    eligible: pl.DataFrame
-    contributions: dict[str, pl.DataFrame] = field(default_factory=dict)
-    crossed: dict[str, pl.DataFrame] = field(default_factory=dict)
-    frames: dict[str, pl.DataFrame] = field(default_factory=dict)
-
-    def contributions_of(self, measure: str) -> pl.DataFrame:
-        return self.contributions[measure]
-
-    def candidates(self, measure: str) -> pl.DataFrame:
-        return self.crossed[measure]
 
 
 def cells_of(area: str, segment: str, areas: AreaTree) -> list[tuple[str, str]]:
