@@ -55,9 +55,9 @@ def consumption(rows: pl.DataFrame, domain: Domain, window: Window) -> pl.DataFr
 
 def one_partner(totals: pl.DataFrame) -> pl.DataFrame:
     """The consumptions that stand where several partners may claim one premises; all of one class of bits."""
-    partners = pl.col("partner").n_unique().over(CLAIM)
-    first = totals.filter(pl.col("own") | ~pl.col("own").any().over(CLAIM))
-    return first.filter(partners == 1)
+    claiming = pl.when(pl.col("own") | ~pl.col("own").any().over(CLAIM)).then("partner")
+    first, last = claiming.min().over(CLAIM), claiming.max().over(CLAIM)
+    return totals.filter((first == last) & (pl.col("partner") == first))
 
 
 def _step() -> pl.Expr:
