@@ -166,7 +166,7 @@ def admit(
     own = rows.frame(_only(within, on_time), found.site[within.row[on_time]], mask[on_time])
     last, last_mask = _last(_only(opening, opens), opening_mask[opens], readings, found.point)
     there = sites.locate_points(found.point[last.row], edges[last.window]).site
-    stays = (there >= 0) & (sites.tokens[there] == sites.tokens[found.site[last.row]])
+    stays = sites.same_premises(there, found.site[last.row])
     opened = rows.frame(_only(last, stays), there[stays], last_mask[stays])
 
     if partition_of is not None:

@@ -156,10 +156,12 @@ class SiteTable:
         )
         return found.sort("index")["site"].fill_null(-1).to_numpy()
 
-    @property
-    def tokens(self) -> Ints:
-        """Per row a number for its premises token: equal numbers, equal tokens."""
-        return self.rows["premises"].rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
+    def same_premises(self, one: Ints, other: Ints) -> npt.NDArray[np.bool_]:
+        """Per pair of rows (-1 = none) whether both exist and name the same premises."""
+        same = (one >= 0) & (other >= 0)
+        token = self.rows["premises"]
+        same[same] = (token.gather(one[same]) == token.gather(other[same])).to_numpy()
+        return same
 
     @property
     def _index(self) -> pl.DataFrame:
@@ -184,7 +186,9 @@ class SiteTable:
         if name not in self._memo:
             points = point_pseudonyms(epoch_key, self.partner, self.points["delivery_point"].to_list())
             self._memo[name] = (
-                _binary(premises_pseudonyms(epoch_key, domain, self.rows["premises"].fill_null("").to_list())),
+                _binary(
+                    premises_pseudonyms(epoch_key, domain, self.rows["premises"].fill_null("").to_list())
+                ),
                 _binary(points).gather(self.rows["point"]),
             )
         return self._memo[name]

@@ -1,7 +1,8 @@
 """What admission costs: `python tests/bench/bench_admission.py` (one core, best read on an idle machine).
 
 100,000 checked interval readings of one stream, 12,500 sites of one lane, one site per point; cases are
-measured in turn within one run, so that they can be compared. Prints the median and the spread in microseconds a reading.
+measured in turn within one run, so that they can be compared. Prints
+the median and the spread in microseconds a reading.
 """
 
 from __future__ import annotations
