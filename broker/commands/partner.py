@@ -1,0 +1,212 @@
+"""A partner's side: send an export to Kafka."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from broker.core.errors import InputError, OperatorError
+
+if TYPE_CHECKING:
+    from broker.core.plan import Stream
+    from broker.edge.kafka.settings import KafkaSettings
+    from broker.partner.mapping import Mapped, Mapping
+
+_file = click.Path(path_type=Path, dir_okay=False)
+_folder = click.Path(path_type=Path, file_okay=False)
+
+
+@click.group()
+def command() -> None:
+    """What a partner runs: send readings, sites and consent to the broker's Kafka.
+
+    \b
+    Example:
+      broker partner send --partner water-n --stream water --mapping export.yaml export.csv
+    """
+
+
+@command.command()
+@click.argument("csv", type=_file)
+@click.option("--partner", required=True, help="Your name in the territory.")
+@click.option("--stream", help="The stream's name; for --kind readings.")
+@click.option("--mapping", "mapping_file", type=_file, help="YAML file that says what the columns mean.")
+@click.option(
+    "--kind",
+    type=click.Choice(["readings", "sites", "consent"]),
+    default="readings",
+    show_default=True,
+    help="Sites and consent are CSV files in the form of a dry run.",
+)
+@click.option("--until", help="All up to this time (ISO 8601) is sent; default: the end of the last reading.")
+@click.option("--no-mark", is_flag=True, help="More files of this stream follow: send no completeness mark.")
+@click.option("--territory", type=_folder, help="Territory's folder: checks that the stream is as declared.")
+@click.option("--bootstrap", help="Kafka's host:port; default: the embedded Kafka in --kafka-home.")
+@click.option("--ca", type=_file, help="PEM file of certificates to trust (with --bootstrap).")
+@click.option("--password-file", type=_file, help="File with your Kafka password (with --bootstrap).")
+@click.option("--kafka-home", type=_folder, default=Path(".broker/kafka"), show_default=True)
+def send(
+    *,
+    csv: Path,
+    partner: str,
+    stream: str | None,
+    mapping_file: Path | None,
+    kind: str,
+    until: str | None,
+    no_mark: bool,
+    territory: Path | None,
+    bootstrap: str | None,
+    ca: Path | None,
+    password_file: Path | None,
+    kafka_home: Path,
+) -> None:
+    """Send the export CSV: one record per row, then a completeness mark to every partition.
+
+    Rows that cannot be read are not sent; they are counted by reason, with the line of the first.
+
+    \b
+    Example:
+      broker partner send --partner energy-a --stream electricity --mapping enedis.yaml january.csv
+      broker partner send --partner energy-a --kind sites sites.csv
+    """
+    login = _login(partner, bootstrap, ca, password_file, kafka_home)
+    if kind != "readings":
+        _send_table(csv, partner, kind, login)
+        return
+    if stream is None or mapping_file is None:
+        raise click.UsageError("readings need --stream and --mapping")
+    from broker.partner.mapping import load_mapping  # noqa: PLC0415 - `broker --help` stays quick
+
+    mapping = load_mapping(mapping_file)
+    target = _stream(partner, stream, mapping, territory)
+    _send_readings(csv, mapping, target, _until(until), mark=not no_mark, login=login)
+
+
+def _send_readings(
+    csv: Path, mapping: Mapping, target: Stream, until: int | None, *, mark: bool, login: KafkaSettings
+) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    from broker.edge.data import data_folder  # noqa: PLC0415
+    from broker.edge.kafka.clients import bulk_producer  # noqa: PLC0415
+    from broker.edge.schemas import SchemaFolder  # noqa: PLC0415
+    from broker.partner.mapping import apply_mapping  # noqa: PLC0415
+    from broker.partner.send import StreamSender  # noqa: PLC0415
+
+    mapped = apply_mapping(csv, mapping)
+    sender = StreamSender(bulk_producer(login), target, SchemaFolder.load(data_folder("schemas")))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(target.topic, total=len(mapped.readings))
+        sender.readings(mapped.readings, lambda n: bar.advance(task, n))
+        # Confirmed first: a mark never speaks of a reading that Kafka has not taken.
+        sender.outbox.close()
+    end = until if until is not None else mapped.until
+    if mark and end is not None:
+        sender.mark(end)
+        sender.outbox.close()
+    click.echo(_summary(mapped, target.topic))
+
+
+def _send_table(csv: Path, partner: str, kind: str, login: KafkaSettings) -> None:
+    from broker.edge.data import data_folder  # noqa: PLC0415
+    from broker.edge.files import read_consent, read_sites  # noqa: PLC0415
+    from broker.edge.kafka.clients import bulk_producer  # noqa: PLC0415
+    from broker.edge.schemas import SchemaFolder  # noqa: PLC0415
+    from broker.partner.send import send_consent, send_sites  # noqa: PLC0415
+
+    schemas = SchemaFolder.load(data_folder("schemas"))
+    if kind == "sites":
+        rows = read_sites(csv).rows.get(partner)
+        if rows is None:
+            raise InputError("no_rows", f"no row of partner {partner}: is it the right file?", where=str(csv))
+        count = send_sites(bulk_producer(login), partner, rows, schemas)
+    else:
+        count = send_consent(bulk_producer(login), partner, read_consent(csv), schemas)
+    click.echo(f"{kind}.{partner}: {count} delivery points sent")
+
+
+def _stream(partner: str, name: str, mapping: Mapping, territory: Path | None) -> Stream:
+    """The stream as the mapping has it; as the territory declares it, where that is given."""
+    from broker.core.plan import Stream  # noqa: PLC0415
+    from broker.edge.text_columns import UNITS  # noqa: PLC0415
+
+    said = Stream(partner, "", name, mapping.measure, mapping.kind, UNITS[mapping.unit][0])
+    if territory is None:
+        return said
+    from broker.edge.territory import load_territory  # noqa: PLC0415
+
+    declared = {s.topic: s for s in load_territory(territory).territory.streams}
+    found = declared.get(said.topic)
+    if found is None:
+        raise InputError("unknown_stream", f"the territory has no stream {said.topic}: {', '.join(declared)}")
+    if (found.measure, found.kind, found.unit) != (said.measure, said.kind, said.unit):
+        raise InputError(
+            "wrong_stream",
+            f"{said.topic} is a {found.kind} of {found.measure} in {found.unit}; the mapping says a "
+            f"{said.kind} of {said.measure} in {mapping.unit}",
+        )
+    return found
+
+
+def _login(
+    partner: str,
+    bootstrap: str | None,
+    ca: Path | None,
+    password_file: Path | None,
+    home: Path,
+) -> KafkaSettings:
+    from broker.edge.kafka.home import Home  # noqa: PLC0415
+    from broker.edge.kafka.settings import KafkaSettings  # noqa: PLC0415
+
+    if bootstrap is not None:
+        if password_file is None:
+            raise click.UsageError(
+                "--bootstrap needs --password-file (and --ca, unless the system trusts it)"
+            )
+        return KafkaSettings(
+            bootstrap_servers=bootstrap, ca_file=ca, username=partner, password_file=password_file
+        )
+    found = Home(home.absolute())
+    state = found.status().state
+    if state is None or not state.ready:
+        raise OperatorError(
+            "kafka_stopped", "no Kafka runs there: `broker kafka up`, or give --bootstrap", where=str(home)
+        )
+    return KafkaSettings(
+        bootstrap_servers=state.bootstrap,
+        ca_file=found.tls / "ca.pem",
+        username=partner,
+        password_file=found.secrets / partner,
+    )
+
+
+def _until(text: str | None) -> int | None:
+    if text is None:
+        return None
+    from broker.edge.text_columns import instant  # noqa: PLC0415
+
+    found = instant(text)
+    if found is None:
+        raise click.UsageError(
+            f"--until {text}: write ISO 8601 with an offset, e.g. 2026-02-01T00:00:00+01:00"
+        )
+    return found
+
+
+def _summary(mapped: Mapped, topic: str) -> str:
+    import polars as pl  # noqa: PLC0415
+
+    lines = [f"{topic}: {len(mapped.readings)} of {mapped.read} rows sent"]
+    if mapped.skipped:
+        lines.append(f"  {mapped.skipped} left out by `where`")
+    if mapped.ambiguous:
+        lines.append(f"  {mapped.ambiguous} at a local time that happened twice (clocks went back)")
+    first = mapped.bad.group_by("reason", maintain_order=True).agg(
+        n=pl.len(), line=pl.col("offset").min() + 2
+    )
+    lines += [f"  {n} not sent: {reason}, first in line {line}" for reason, n, line in first.iter_rows()]
+    return "\n".join(lines)
