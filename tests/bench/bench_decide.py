@@ -32,8 +32,10 @@ MEASURES = {
 def town(seed: int, n: int, places: list[str]) -> dict[str, list[Part]]:
     rng = random.Random(seed)
     inputs: dict[str, list[Part]] = {"energy": [], "water": []}
+    weights = [rng.random() ** 2 + 0.01 for _ in places]
     for number in range(n):
-        area, segment, empty = rng.choice(places), rng.choice(["flat", "house"]), rng.random() < 0.2
+        (area,) = rng.choices(places, weights)
+        segment, empty = rng.choice(["flat", "house"]), rng.random() < 0.2
         energy = rng.randint(0, 15_000) if empty else rng.randint(20_000, 400_000)
         water = rng.randint(0, 200_000) if empty else rng.randint(300_000, 20_000_000)
         inputs["energy"].append(Part(number, f"energy-{rng.choice('abc')}", area, segment, energy))

@@ -226,11 +226,19 @@ def test_a_cell_of_eligible_homes_of_which_none_counts_exists_and_is_sensitive()
 
 def test_a_partner_of_both_inputs_is_asked_about_the_homes_that_it_does_not_know_alone() -> None:
     inputs = town(5, 900)
-    both = [replace(p, holding="energy-a") for p in inputs["water"][:300]]
-    inputs["energy"][:300] = [replace(p, holding="energy-a") for p in inputs["energy"][:300]]
-    inputs["water"] = both + inputs["water"][300:]
+    rival = ["energy-b", "energy-c"]
+    for name, parts in inputs.items():  # a municipal utility serves 300 homes with both, and no other home
+        inputs[name] = [
+            replace(p, holding="energy-a" if i < 300 else rival[i % 2] if name == "energy" else p.holding)
+            for i, p in enumerate(parts)
+        ]
     policy = product(("inputs.water.partners", [*WATER, "energy-a"]))
-    row = by_cell(decided(policy, inputs), "vacant")["E0", "*"]
+    given = units(policy, inputs)
+    own = given.candidates("vacant").filter(pl.col("partner") == "energy-a")
+    assert own[
+        "counted"
+    ].all()  # it knows of each of its candidates that it counts: the plain rule would refuse
+    row = by_cell(run(policy, given), "vacant")["E0", "*"]
     assert row["status"] == "published", row["reasons"]
 
 
