@@ -48,13 +48,12 @@ def roll_up(rows: pl.DataFrame, domain: Domain, window: Window, closed: int | No
     then holds; without it, `seq` is the highest place of the line's rows.
     """
     live = rows.filter((pl.col("window") == window.start) & (pl.col("mask") != 0))
-    parts = [
-        *_intervals(live.filter(pl.col("kind") == "interval"), domain, window),
-        *_registers(live.filter(pl.col("kind") == "register"), domain, window),
-    ]
-    merged = _merge(pl.concat([part.select(TOTALS) for part in parts]))
+    intervals, *shares = _intervals(live.filter(pl.col("kind") == "interval"), domain, window)
+    consumption, *more = _registers(live.filter(pl.col("kind") == "register"), domain, window)
+    totals = [part.select(TOTALS) for part in (intervals, consumption, *_merge(shares + more))]
     return (
-        merged.with_columns(
+        pl.concat(totals)
+        .with_columns(
             window=pl.lit(window.start, pl.Int64),
             end=pl.lit(window.end, pl.Int64),
             seq=pl.col("seq") if closed is None else pl.lit(closed, pl.Int64),
@@ -253,13 +252,10 @@ def _covered(lines: pl.DataFrame, domain: Domain, window: Window) -> pl.DataFram
     return lines.with_columns(covered=pl.col("inside") + pl.when(by_start).then(borrowed).otherwise(0))
 
 
-def _merge(totals: pl.DataFrame) -> pl.DataFrame:
-    """Rows that differ in nothing but their masks, as one (columns TOTALS)."""
+def _merge(shares: list[pl.DataFrame]) -> list[pl.DataFrame]:
+    """The shares as one frame (columns TOTALS); rows that differ in nothing but their masks are one."""
+    if not shares:
+        return []
     same = [name for name in TOTALS if name != "mask"]
-    twice = pl.struct("point", "premises", "measure", "kind", "net").hash().is_duplicated()
-    again = totals.filter(twice)
-    if again.is_empty():
-        return totals
-    return pl.concat(
-        [totals.filter(~twice), again.group_by(same).agg(pl.col("mask").bitwise_or()).select(TOTALS)]
-    )
+    rows = pl.concat([share.select(TOTALS) for share in shares])
+    return [rows.group_by(same).agg(pl.col("mask").bitwise_or())]

@@ -113,7 +113,10 @@ def test_a_long_interval_clashes_with_all_that_it_holds() -> None:
 
 def test_two_partners_at_one_premises_and_time_both_go() -> None:
     rival = row(3, 9, 20, point=P2, partner="b")
-    assert values(row(0, 6, 10), rival, row(9, 12, 1), row(12, 18, 2, point=P2, partner="b")) == {P1: 1, P2: 2}
+    assert values(row(0, 6, 10), rival, row(9, 12, 1), row(12, 18, 2, point=P2, partner="b")) == {
+        P1: 1,
+        P2: 2,
+    }
 
 
 def test_a_rival_claim_voids_nothing_for_products_that_do_not_take_it() -> None:

@@ -56,7 +56,12 @@ def test_a_measure_without_a_gap_takes_readings_on_the_edges_only() -> None:
 
 
 def test_the_last_write_of_a_moment_wins() -> None:
-    rows = row(0, value=10), row(24, value=30, order=9), row(24, value=20, order=8), row(0, value=11, order=101)
+    rows = (
+        row(0, value=10),
+        row(24, value=30, order=9),
+        row(24, value=20, order=8),
+        row(0, value=11, order=101),
+    )
     assert steps(*rows) == {P1: 19}
 
 
@@ -126,7 +131,7 @@ def test_a_silent_second_register_stays_when_a_former_supplier_goes() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 24 * 12), st.integers(0, 50)), min_size=2, max_size=30))
 def test_windows_telescope_to_the_difference_of_the_readings(readings: list[tuple[int, int]]) -> None:
-    """With gaps within max_gap the windows' consumptions add up to what the meter showed, whatever the gaps."""
+    """With gaps within max_gap the windows' consumptions add up to what the meter showed."""
     gap = 2 * DAY
     hours = sorted({hour for hour, _ in readings} | {24 * day for day in range(1, 12, 2)} | {0})
     shown, total = {}, 0
