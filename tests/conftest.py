@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from broker.edge.kafka.embedded import EmbeddedKafka
 
 ROOT = Path(__file__).parent.parent
 
@@ -16,3 +20,18 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.fail(f"the tests need the shared data folder at {folder}: put it beside the project")
     return folder
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
+    """A running Kafka that all tests share: for tests whose topics and principals have names of their own."""
+    with EmbeddedKafka(tmp_path_factory.mktemp("kafka") / "home") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def new_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], EmbeddedKafka]]:
+    """Starts an empty Kafka at each call, for tests that provision a whole territory; all stop with the
+    module."""
+    with ExitStack() as running:
+        yield lambda: running.enter_context(EmbeddedKafka(tmp_path_factory.mktemp("kafka") / "home"))

@@ -114,10 +114,15 @@ class Admin:
     def describe(self, timeout: float = REQUEST_TIMEOUT) -> dict[str, int]:
         """The partitions of each topic that this principal may see."""
         self._login_error = None
-        try:
-            listing = self._client.list_topics(timeout=timeout)
-        except KafkaException as error:
-            raise self._translate(error, "cannot reach the cluster") from error
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                listing = self._client.list_topics(timeout=min(1.0, timeout))
+                break
+            except KafkaException as error:
+                refused = self._translate(error, "cannot reach the cluster")
+                if self._login_error or time.monotonic() >= deadline:
+                    raise refused from error
         return {name: len(topic.partitions) for name, topic in listing.topics.items() if topic.error is None}
 
     def ensure_topics(self, topics: Mapping[str, TopicSpec]) -> list[str]:
