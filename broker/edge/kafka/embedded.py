@@ -49,12 +49,21 @@ _STOPPED = {128 + signal.SIGTERM, -signal.SIGTERM}
 
 
 class EmbeddedKafka:
-    """One Kafka in `home`. `port` is the clients' port; without one, the home's last port or a free one."""
+    """One Kafka in `home`. `port` is the clients' port; without one, the home's last port or a free one.
+    `jvm_flags` come after the defaults, which are those of a quick start on a small machine."""
 
-    def __init__(self, home: Path, *, port: int | None = None, libs: Path | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        port: int | None = None,
+        libs: Path | None = None,
+        jvm_flags: tuple[str, ...] = (),
+    ) -> None:
         self.home = Home(home.absolute())
         self._wanted_port = port
         self._libs = libs or jvm.default_libs()
+        self._jvm_flags = jvm_flags
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
         self._state: State | None = None
@@ -147,7 +156,9 @@ class EmbeddedKafka:
         self._rotate_log()
         self._format()
         arguments = self.home.folder / "run.args"
-        jvm.write_arguments(arguments, self._libs, "kafka.Kafka", [str(self.home.properties)])
+        jvm.write_arguments(
+            arguments, self._libs, "kafka.Kafka", [str(self.home.properties)], self._jvm_flags
+        )
         begin = self.home.log.stat().st_size
         assert self._lock is not None
         self._process = jvm.launch(arguments, self.home.log, self._lock)

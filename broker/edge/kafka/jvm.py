@@ -81,9 +81,20 @@ def class_path(libs: Path) -> str:
     return ":".join(jars)
 
 
-def write_arguments(file: Path, libs: Path, main: str, arguments: list[str]) -> None:
-    """Write an argument file for java, each argument on a line of its own and quoted."""
-    lines = ["-cp", class_path(libs), *JVM_FLAGS, main, *arguments]
+def archive(libs: Path) -> Path:
+    """Where the class archive of these jars lies, if `make setup` made it: it saves a third of the start."""
+    return libs.parent / "kafka.jsa"
+
+
+def write_arguments(
+    file: Path, libs: Path, main: str, arguments: list[str], flags: tuple[str, ...] = ()
+) -> None:
+    """Write an argument file for java, each argument on a line of its own and quoted; `flags` come after the
+    defaults and so win."""
+    # Java ignores an archive that is not of its version and class path, and says so: not in our log.
+    shared = [f"-XX:SharedArchiveFile={archive(libs)}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
+    defaults = [*JVM_FLAGS, *(shared if archive(libs).exists() else [])]
+    lines = ["-cp", class_path(libs), *defaults, *flags, main, *arguments]
     write_private(file, "".join(f"{_quote(line)}\n" for line in lines).encode())
 
 
