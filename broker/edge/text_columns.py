@@ -29,9 +29,11 @@ UNITS: Final[dict[str, tuple[str, int]]] = {
 
 _DIGITS: Final = 18  # of what fits an int64 whatever its digits
 _TIME: Final = "%Y-%m-%dT%H:%M:%S%.f%#z"
-_OFFSET: Final = r"\s*([Zz]|[+-]\d{2}:?(?:\d{2})?)$"
-_LOOSE: Final = r"^(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}(?::\d{2})?)(?:[.,](\d+))?" + _OFFSET
-_BASIC: Final = r"^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})?()" + _OFFSET
+_OFFSET: Final = r"\s*([Zz]|[+-][0-9]{2}:?(?:[0-9]{2})?)$"
+_LOOSE: Final = (
+    r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:[.,]([0-9]+))?" + _OFFSET
+)
+_BASIC: Final = r"^([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})?()" + _OFFSET
 
 
 def exact_integers(text: pl.Series, power: int, decimal: str = ".") -> pl.DataFrame:
@@ -88,7 +90,7 @@ def _milliseconds(text: pl.Series) -> pl.Series:
 
 def _decimals(text: pl.Series, power: int, decimal: str) -> pl.DataFrame:
     """The general case: sign, digits, fraction and exponent, without leaving integers."""
-    pattern = rf"^([+-]?)(\d*)(?:{re.escape(decimal)}(\d*))?(?:[eE]([+-]?\d{{1,4}}))?$"
+    pattern = rf"^([+-]?)([0-9]*)(?:{re.escape(decimal)}([0-9]*))?(?:[eE]([+-]?[0-9]{{1,4}}))?$"
     parts = text.str.extract_groups(pattern).struct.unnest()
     sign, before, after, exponent = (pl.col(name) for name in parts.columns)
     cut = after.fill_null("").str.strip_chars_end("0")
