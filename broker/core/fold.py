@@ -19,7 +19,7 @@ Invariants
   has at most one row per (line, premises).
 - Integers only. `order` is unique within a line and moment (a partner's offset).
 
-Most claims are plain: one partner, one mask, one look per line, nothing that overlaps. They are folded in
+Most claims are plain: one partner, one look per line, nothing that overlaps. They are folded in
 one pass; the odd ones (`_odd_claims`) once for each class of bits that always occur together. Both ways
 give the same figures.
 """
@@ -162,20 +162,19 @@ def _odd_claims(looks: pl.DataFrame, overlapping: pl.DataFrame) -> pl.DataFrame:
     """The claims that are not plain (columns CLAIM).
 
     looks: each LOOK once; overlapping: lines with duplicates or overlaps. A claim is odd with several
-    partners or masks, or a line that is overlapping or has several looks. A line of several premises has
-    several looks, hence all its claims are odd: no rule reaches from an odd claim to a plain one.
+    partners, or a line that is overlapping or has several looks (products included). Lines of one partner do
+    not judge each other, and a line of several premises has several looks, hence all its claims are odd: no
+    rule reaches from an odd claim to a plain one.
     """
     # Equal keys have equal hashes. Different ones may too: then a plain claim is called odd, and the odd
     # way is exact.
     changed = looks.filter(pl.struct(LINE).hash().is_duplicated()).select(CLAIM)
     shared = looks.filter(pl.struct(CLAIM).hash().is_duplicated())
-    mixed = (
-        shared.group_by(CLAIM)
-        .agg((pl.col("partner", "mask") != pl.col("partner", "mask").first()).any())
-        .filter(pl.col("partner") | pl.col("mask"))
+    rivalled = (
+        shared.group_by(CLAIM).agg((pl.col("partner") != pl.col("partner").first()).any()).filter("partner")
     )
     clashing = looks.join(overlapping, on=LINE, how="semi") if overlapping.height else looks.clear()
-    return pl.concat([changed, mixed.select(CLAIM), clashing.select(CLAIM)]).unique()
+    return pl.concat([changed, rivalled.select(CLAIM), clashing.select(CLAIM)]).unique()
 
 
 def _overlapping(rows: pl.DataFrame) -> pl.DataFrame:
