@@ -1,4 +1,4 @@
-"""What the tests of schemas and codec share: the project's folder, batches, and folders with a partner's variant."""
+"""What the tests of schemas and codec share: the project's folder, batches, folders with one more file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from broker.core.errors import PartnerError
 from broker.edge.schemas import SchemaFolder
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -68,9 +69,7 @@ def reasons(decoded: Any) -> list[tuple[int, str]]:
 def one_by_one(
     values: list[bytes], name: str, folder: SchemaFolder = FOLDER
 ) -> tuple[pl.DataFrame, list[int]]:
-    """The independent way: every record through `SchemaFolder.decode`; frame of the reader's fields, bad rows."""
-    from broker.core.errors import PartnerError
-
+    """The independent way, by `SchemaFolder.decode`: frame of the reader's fields, and the bad rows."""
     rows, bad = [], []
     for i, value in enumerate(values):
         try:

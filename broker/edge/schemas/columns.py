@@ -30,15 +30,16 @@ import pyruhvro
 
 from broker.core.errors import ProgrammerError
 from broker.edge.schemas import records
-from broker.edge.schemas.lengths import Ints, Mask, record_lengths, unnamed
+from broker.edge.schemas.lengths import Ints, record_lengths, unnamed
 from broker.edge.schemas.nodes import NAME, Node, avro_of, dtype_of
 from broker.edge.schemas.schema import HEADER, Schema
+from broker.edge.schemas.sieve import sound
 
 Offsets = Sequence[int] | Ints
 BAD_SCHEMA = pl.Schema({"offset": pl.Int64, "reason": pl.String, "schema_id": pl.Int64})
 _CODES = ("", "empty", "oversized", "bad_frame", "unknown_schema", "wrong_schema", "undecodable")
 _GOOD, _EMPTY, _OVERSIZED, _BAD_FRAME, _UNKNOWN, _WRONG, _UNDECODABLE = range(len(_CODES))
-# Below this a failed batch is not halved again but read record by record.
+# So few records of a batch that does not decode are not halved again but read one by one.
 _LEAF = 16
 _PROMOTED = {("int", "long"), ("float", "double")}
 
@@ -185,35 +186,35 @@ def _groups(
 
 def _decode_group(values: list[Any], lengths: Ints, plan: Plan) -> Iterator[tuple[Ints, pl.DataFrame]]:
     """Frames of the good records of one writer, each with their rows in `values`."""
+    rows = np.arange(len(values), dtype=np.int64)
     if plan.takes is None:
-        yield _one_by_one(values, np.arange(len(values)), plan)
+        yield _one_by_one(values, rows, plan)
         return
-    for first, last, batch in _halves(values, plan.framed):
-        rows = np.arange(first, last)
-        if batch is None:
+    batch = _deserialize(values, plan.framed)
+    if batch is not None:
+        yield from _checked(values, rows, batch, lengths, plan)
+        return
+    if plan.writer.node is not None and plan.writer.exact:
+        sieved = sound(plan.writer.node, values, lengths)
+        yield _one_by_one(values, rows[~sieved], plan)
+        rows = rows[sieved]
+    yield from _halves(values, rows, lengths, plan)
+
+
+def _halves(values: list[Any], rows: Ints, lengths: Ints, plan: Plan) -> Iterator[tuple[Ints, pl.DataFrame]]:
+    """These rows at once; where they do not decode, by halves, and few of them record by record."""
+    stack = [rows]
+    while stack:
+        rows = stack.pop()
+        if len(rows) <= _LEAF:
             yield _one_by_one(values, rows, plan)
             continue
-        keep, doubtful = _checked(batch, lengths[first:last], plan)
-        if keep.all():
-            yield rows, _resolved(batch, plan)
-            continue
-        yield rows[keep], _resolved(batch.filter(pa.array(keep)), plan)
-        if doubtful.any():
-            yield _one_by_one(values, rows[doubtful], plan)
-
-
-def _halves(values: list[Any], framed: str) -> Iterator[tuple[int, int, Any]]:
-    """The batch; where it does not decode, its halves, and so on. None instead of columns: few enough to be
-    read record by record. One bad record thus costs about one more decoding of the batch."""
-    stack = [(0, len(values))]
-    while stack:
-        first, last = stack.pop()
-        batch = _deserialize(values if last - first == len(values) else values[first:last], framed)
-        if batch is not None or last - first <= _LEAF:
-            yield first, last, batch
+        batch = _deserialize([values[row] for row in rows.tolist()], plan.framed)
+        if batch is not None:
+            yield from _checked(values, rows, batch, lengths, plan)
         else:
-            middle = (first + last) // 2
-            stack += [(middle, last), (first, middle)]
+            middle = len(rows) // 2
+            stack += [rows[middle:], rows[:middle]]
 
 
 def _deserialize(values: list[Any], framed: str) -> Any:
@@ -230,20 +231,26 @@ def _deserialize(values: list[Any], framed: str) -> Any:
         return None
 
 
-def _checked(batch: Any, lengths: Ints, plan: Plan) -> tuple[Mask, Mask]:
-    """Rows to keep, and rows that only fastavro can tell (arrays in several blocks are longer than
-    expected)."""
+def _checked(
+    values: list[Any], rows: Ints, batch: Any, lengths: Ints, plan: Plan
+) -> Iterator[tuple[Ints, pl.DataFrame]]:
+    """Frames of a decoded batch's rows, without what pyruhvro should not have taken."""
     node = plan.writer.node
     assert node is not None
     columns = batch.columns[2:]
     expected, found = record_lengths(node, columns)
-    malformed = np.zeros(len(lengths), dtype=np.bool_) if found is None else found
+    malformed = np.zeros(len(rows), dtype=np.bool_) if found is None else found
     for (name, _), column in zip(node.fields, columns, strict=True):
         nameless = unnamed(column) if name == NAME and column.type == pa.string() else None
         malformed = malformed if nameless is None else malformed | nameless
-    fits = lengths == expected + HEADER
-    doubtful = ~fits & ~malformed if not plan.writer.exact else np.zeros(len(lengths), dtype=np.bool_)
-    return fits & ~malformed, doubtful
+    fits = lengths[rows] == expected + HEADER
+    keep = fits & ~malformed
+    if keep.all():
+        yield rows, _resolved(batch, plan)
+        return
+    yield rows[keep], _resolved(batch.filter(pa.array(keep)), plan)
+    if not (fits | malformed).all():  # bytes behind it, an array in several blocks, a number of ten bytes
+        yield _one_by_one(values, rows[~fits & ~malformed], plan)
 
 
 def _resolved(batch: Any, plan: Plan) -> pl.DataFrame:

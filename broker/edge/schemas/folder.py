@@ -164,7 +164,7 @@ def _read(path: Path, schema_id: int) -> Schema:
         # its own table of named types: files do not know each other
         parsed = fastavro.parse_schema(plain(raw), named_schemas={})
     except (OSError, ValueError, KeyError, TypeError, SchemaParseException, UnknownType) as error:
-        raise _bad(path.name, f"it is not an Avro schema ({type(error).__name__})") from error
+        raise _bad(path.name, f"it is not an Avro schema ({type(error).__name__}: {error})") from error
     if not isinstance(raw, dict) or raw.get("type") != "record":
         raise _bad(path.name, "a schema of a topic is a record")
     if resolution.empty_items(raw):

@@ -21,17 +21,26 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 _FIXED = {"float": 4, "double": 8, "boolean": 1, "enum": 1}
 _INT32 = np.iinfo(np.int32)
+_LONGEST = 10
+_TEN_BYTES = np.uint64(1 << 63)
+_IMPOSSIBLE = 1 << 32
+"""Longer than any record, and far from overflowing where lengths are added up."""
 
 
 def varint_lengths(values: Ints) -> Ints | int:
-    """Bytes of each value as a zigzag variable-length integer; one number where all are equal."""
+    """Bytes of each value as a zigzag variable-length integer; one number where all are equal.
+
+    A value of ten bytes gets an impossible length, which leaves its record to fastavro: the tenth byte holds
+    one bit of the value, and pyruhvro ignores the others.
+    """
     zigzag = ((values << 1) ^ (values >> 63)).view(np.uint64)
     shortest, longest = (max(1, -(-int(edge).bit_length() // 7)) for edge in (zigzag.min(), zigzag.max()))
     if shortest == longest:
-        return shortest
+        return shortest if shortest < _LONGEST else _IMPOSSIBLE
     lengths = np.full(len(values), shortest, dtype=np.int64)
     for size in range(shortest, longest):
         lengths += zigzag >= np.uint64(1 << (7 * size))
+    lengths[zigzag >= _TEN_BYTES] = _IMPOSSIBLE
     return lengths
 
 
