@@ -1,4 +1,4 @@
-"""A batch of framed records to columns in one call, at a third of a microsecond a record.
+"""A batch of framed records to columns in one call.
 
 Order of checks, a record ends at the first that fails: `empty`, `oversized`, `bad_frame`, `unknown_schema`,
 `wrong_schema` (known, but not one that the caller accepts), `undecodable`.
