@@ -7,7 +7,7 @@ Source: design, *Values*. Invariants
   time, which is that of the window's base windows, or of those on the dates of `days`. Where there are
   none, nobody counts. Covered is, per premises and input,
 
-      min(time, Σ over partners  min over the partner's lines  Σ over base windows  covered of the line)
+      Σ over partners  min over the partner's lines  Σ over base windows  covered of the line
 
   Points of one partner stand side by side, so each must be complete: a second meter that died makes the home
   incomplete, not frugal. Partners follow one another (a supplier switch; the fold leaves no moment to two of
@@ -180,7 +180,7 @@ def _found(rows: pl.DataFrame, name: str, product: Product, domain: Domain, wind
     several = pl.col("premises").is_duplicated()
     single = lines.filter(~several).with_columns(total="value")
     parts, covered = _several_lines(lines.filter(several), counted)
-    whole = (pl.col("covered").clip(upper_bound=time) >= need) & (time > 0)
+    whole = pl.col("covered") >= need
     good = pl.concat([single.filter(whole).select("premises"), covered.filter(whole).select("premises")])
     seen = lines if days is None else rows
     columns = [*_PART, "value", "total", "peak", "n"]
@@ -190,7 +190,7 @@ def _found(rows: pl.DataFrame, name: str, product: Product, domain: Domain, wind
 
 
 def _several_lines(lines: pl.DataFrame, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Parts, and covered time (ms, to be capped), of premises with several lines."""
+    """Parts, and covered time (ms), of premises with several lines."""
     by_base = _only(rows, lines).group_by("premises", "window").agg(pl.col("value").sum())
     totals = by_base.group_by("premises").agg(
         pl.col("value").sum().alias("total"),

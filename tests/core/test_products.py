@@ -241,6 +241,12 @@ def test_coverage_is_exact_at_its_threshold() -> None:
     assert of(almost, what, month).incomplete == 1
 
 
+def test_coverage_is_never_rounded_in_favour_of_a_home() -> None:
+    almost = energy(range(4)) + energy(range(4, 5), covered=DAY - 1)
+    assert of(almost, product(inputs=("energy",), coverage="0.999999999999")).incomplete == 1
+    assert of(almost, product(inputs=("energy",), coverage="0.99")).incomplete == 0
+
+
 def test_a_supplier_switch_is_one_premises_with_two_parts() -> None:
     rows = energy(range(2), "e1", 10) + energy(range(2, 5), "e2", 20, partner="b")
     parts = of(rows).frames["energy"]

@@ -40,6 +40,15 @@ def test_an_edge_without_a_reading_within_the_gap_gives_none(
     assert steps(row(opening, value=10), row(closing, value=15)) == found
 
 
+@pytest.mark.parametrize(("beyond", "found"), [(0, {P1: 5}), (1, {})])
+def test_the_gap_is_exact_to_the_millisecond(beyond: int, found: dict[bytes, int]) -> None:
+    late, early = row(-6, value=10), row(18, value=15)
+    early |= {"start": early["start"] - beyond}
+    assert steps(late, early, max_gap=6 * HOUR) == found
+    late |= {"start": late["start"] - beyond}
+    assert steps(late, row(18, value=15), max_gap=6 * HOUR) == found
+
+
 def test_a_meter_without_opening_gives_none() -> None:
     assert steps(row(1, value=10), row(24, value=15)) == {}
 
