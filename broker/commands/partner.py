@@ -73,6 +73,7 @@ def send(
     """
     login = _login(partner, bootstrap, ca, password_file, kafka_home)
     if kind != "readings":
+        _check_login(login)
         _send_table(csv, partner, kind, login)
         return
     if stream is None or mapping_file is None:
@@ -81,6 +82,7 @@ def send(
 
     mapping = load_mapping(mapping_file)
     target = _stream(partner, stream, mapping, territory)
+    _check_login(login)
     _send_readings(csv, mapping, target, _until(until), mark=not no_mark, login=login)
 
 
@@ -182,6 +184,15 @@ def _login(
         username=partner,
         password_file=found.secrets / partner,
     )
+
+
+def _check_login(login: KafkaSettings) -> None:
+    """Say at once why Kafka does not let us in: librdkafka would only run out of time."""
+    import asyncio  # noqa: PLC0415
+
+    from broker.edge.kafka.clients import check_login  # noqa: PLC0415
+
+    asyncio.run(check_login(login))
 
 
 def _until(text: str | None) -> int | None:
