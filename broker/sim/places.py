@@ -8,7 +8,7 @@ Invariants
 - Delivery points are each partner's own keyed digest, premises tokens another one: neither says where a home
   is, and no two points of the territory share a name.
 - One water operator serves a commune alone. The northern half of the EPCIs is `water[0]`'s, the southern half
-  `water[1]`'s; in a territory of at least four EPCIs the one at the border is divided between them.
+  `water[1]`'s; where there is one EPCI, or four and more, the one at the border is divided between them.
 """
 
 from __future__ import annotations
@@ -238,8 +238,8 @@ def _operator(spec: TerritorySpec, tree: pl.DataFrame) -> Ints:
     """Index of the water operator of each IRIS."""
     epci, commune = tree["epci_index"].to_numpy(), tree["commune_index"].to_numpy()
     south = epci >= max(spec.epcis // 2, 1)
-    if spec.epcis >= 4:
-        south |= (epci == spec.epcis // 2 - 1) & (commune % 2 == 1)
+    if spec.epcis == 1 or spec.epcis >= 4:
+        south |= (epci == max(spec.epcis // 2 - 1, 0)) & (commune % 2 == 1)
     return south.astype(np.int64)
 
 

@@ -132,8 +132,9 @@ def steps(
     rows: Flat, names: list[str], marks: Edges, rng: np.random.Generator, faults: Faults, *, net: bool
 ) -> tuple[Step, ...]:
     """Order, name and divide the rows; add what is malformed. marks: the `until` after each step."""
-    wrong = max(1, round(faults.malformed * len(rows.point)))
-    rows = together([rows, *_malformed(rows, wrong, len(names), rng, net=net)])
+    # Who serves nobody sends nothing but marks: without them no window would ever close.
+    wrong = max(1, round(faults.malformed * len(rows.point))) if names and faults.malformed else 0
+    rows = together([rows, *_malformed(rows, wrong, len(names), rng, net=net)]) if wrong else rows
     rows = rows.take(np.lexsort((rows.rank, rows.step)))
     strangers = [rng.bytes(10).hex() for _ in range(wrong)]
     frame = pl.DataFrame(
@@ -214,4 +215,4 @@ def _garbage(count: int, rng: np.random.Generator) -> list[bytes]:
         lambda: rng.bytes(24),
         lambda: b"\x00\x7f\xff\xff\xff" + rng.bytes(16),
     )
-    return [kinds[n % len(kinds)]() for n in range(max(count, len(kinds)))]
+    return [kinds[n % len(kinds)]() for n in range(max(count, len(kinds)) if count else 0)]

@@ -153,9 +153,6 @@ def _water_steps(
     found: dict[str, dict[str, tuple[Step, ...]]] = {}
     for index, operator in enumerate(spec.water):
         mine = np.flatnonzero(places.water == index)
-        if len(mine) == 0:
-            found[operator] = {"water": ()}
-            continue
         rows = registers(use.water[mine], edges, rng, spec.faults)
         named = [names[n] for n in mine.tolist()]
         found[operator] = {"water": steps(rows, named, edges, rng, spec.faults, net=False)}

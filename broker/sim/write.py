@@ -122,22 +122,7 @@ def geometry(world: World) -> dict[str, Any]:
 
 def _readings(world: World, stream: Stream) -> pl.DataFrame:
     steps = world.readings[stream.partner][stream.name]
-    if not steps:
-        return _readings_columns(pl.DataFrame(schema=_SENT), world, stream)
     sent = pl.concat([step.frame for step in steps]).filter(pl.col("phase").is_in(COUNTED))
-    return _readings_columns(sent, world, stream)
-
-
-_SENT: Final = {
-    "delivery_point": pl.String,
-    "start": pl.Int64,
-    "end": pl.Int64,
-    "value": pl.Int64,
-    "quality": pl.String,
-}
-
-
-def _readings_columns(sent: pl.DataFrame, world: World, stream: Stream) -> pl.DataFrame:
     half = (pl.col("end") - pl.col("start")) == 1_800_000
     length = (
         pl.lit(None, pl.String)
