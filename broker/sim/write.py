@@ -21,6 +21,7 @@ import polars as pl
 import yaml
 
 from broker.core.plan import Stream
+from broker.edge.data import data_folder
 from broker.sim.world import World
 
 HIERARCHY: Final = "iris-2026"
@@ -30,13 +31,6 @@ INPUTS: Final = {"energy": "electricity", "water": "water"}
 COUNTED: Final = ("normal", "duplicate")
 
 _WEST, _NORTH, _CELL = 2.0, 47.3, 0.02  # degrees
-
-
-def policies_folder() -> Path:
-    """The shipped policies: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "_data" / "policies"
-    return installed if installed.is_dir() else package.parent / "policies"
 
 
 def write_territory(world: World, folder: Path, agreement_keys: Mapping[str, str] | None = None) -> Path:
@@ -68,7 +62,7 @@ def write_territory(world: World, folder: Path, agreement_keys: Mapping[str, str
 
 def copy_policies(folder: Path) -> None:
     """The shipped policies, their references and their impact assessment, into `folder`."""
-    source = policies_folder()
+    source = data_folder("policies")
     for path in sorted(source.glob("*.yaml")):
         _copy(path, folder / "policies" / path.name)
     for path in sorted((source / "dpia").glob("*.md")):

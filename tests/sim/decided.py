@@ -18,8 +18,9 @@ from broker.core.readings import check
 from broker.core.references import read_references
 from broker.core.release import Decision, decide
 from broker.core.sites import SiteTable
+from broker.edge.data import data_folder
 from broker.sim import World
-from broker.sim.write import HIERARCHY, policies_folder
+from broker.sim.write import HIERARCHY
 
 NOW = 1_798_761_600_000  # 2027-01-01: nothing of the world lies in the future
 
@@ -46,7 +47,7 @@ class Ingested:
 
 
 def shipped_plan(world: World) -> Plan:
-    folder = policies_folder()
+    folder = data_folder("policies")
     activations = []
     for path in sorted(folder.glob("*.yaml")):
         policy = load(path.read_text(encoding="utf-8"), path.name)

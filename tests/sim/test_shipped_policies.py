@@ -11,11 +11,11 @@ from decided import shipped_plan
 
 from broker.core.policy import Policy, load, paths, resolve
 from broker.core.references import read_references
+from broker.edge.data import data_folder
 from broker.sim import TerritorySpec, generate
 from broker.sim.use import cold_days
-from broker.sim.write import policies_folder
 
-FOLDER = policies_folder()
+FOLDER = data_folder("policies")
 FILES = sorted(FOLDER.glob("*.yaml"))
 
 

@@ -13,11 +13,12 @@ import polars as pl
 import pytest
 
 from broker.core.areas import AreaTree
+from broker.edge.data import data_folder
 from broker.edge.files import read_areas, read_consent, read_readings, read_sites
 from broker.edge.territory import load_territory
 from broker.sim import TerritorySpec, World, generate, write_territory
 from broker.sim.spec import Faults
-from broker.sim.write import COUNTED, policies_folder
+from broker.sim.write import COUNTED
 
 PARTNERS = ("energy-a", "energy-b", "energy-c", "water-n", "water-s")
 KEYS = {name: f"{name}+00000000+AAAA" for name in PARTNERS}
@@ -59,7 +60,7 @@ def test_the_operators_files_describe_the_world(world: World, folder: Path) -> N
 
 
 def test_the_shipped_policies_and_references_are_copied_byte_for_byte(folder: Path) -> None:
-    source = policies_folder()
+    source = data_folder("policies")
     names = [path.name for path in source.glob("*.yaml")]
     assert len(names) == 3
     assert filecmp.cmpfiles(source, folder / "policies", names, shallow=False)[0] == names
