@@ -86,6 +86,7 @@ def plan_topics(
         }
         topics[f"sites.{partner.name}"] = TopicSpec(lanes, _COMPACTED)
         topics[f"consent.{partner.name}"] = TopicSpec(lanes, _COMPACTED)
+        topics[f"receipts.{partner.name}"] = TopicSpec(lanes, _FOR_EVER)
         topics[f"dlq.{partner.name}"] = TopicSpec(
             lanes, {"cleanup.policy": "delete", "retention.ms": str(_DEAD_LETTER_RETENTION_MS)}
         )
@@ -150,6 +151,7 @@ def _partner(partner: PartnerFile) -> list[Acl]:
         *_allow(name, "topic", f"sites.{name}", _BOTH),
         *_allow(name, "topic", f"consent.{name}", _BOTH),
         *_allow(name, "topic", f"dlq.{name}", _USE),
+        *_allow(name, "topic", f"receipts.{name}", _USE),
         *_allow(name, "group", f"{name}.", ("read",)),
     ]
 
@@ -167,6 +169,7 @@ def _ingest() -> list[Acl]:
         *(rule for prefix in ("in.", "sites.", "consent.") for rule in _allow(INGEST, "topic", prefix, _USE)),
         *_allow(INGEST, "topic", "contributions", _FILL),
         *_allow(INGEST, "topic", "dlq.", _FILL),
+        *_allow(INGEST, "topic", "receipts.", _FILL),
     ]
 
 

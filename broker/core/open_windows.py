@@ -1,0 +1,252 @@
+"""What one release lane remembers: contributions of open base windows, roll-ups of open longer windows.
+
+Invariants
+- Everything here is decided by the records of one contributions partition, in their order: replaying a
+  prefix gives the same state, and no clock is read.
+- A base window of a domain closes once, in order of time, when every contributing stream's watermark (the
+  lowest over the input partitions) has passed its end + lateness, or every input partition that has not
+  passed it was declared stalled. Records for a closed window are counted as late and change nothing.
+- A stream that was stalled when a base window closed is *left out* of it. Products whose policy says `hold`
+  abandon their window then; products that say `release_without` are decided without that stream.
+- A retraction clears product bits of rows that precede it, in open base windows and in the roll-ups of open
+  longer windows alike (design: *What is retracted*).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from broker.core.calendar import Window
+from broker.core.fold import retract, retract_rollups, roll_up
+from broker.core.fold_frames import ROWS
+from broker.core.plan import Domain, Plan, Product, Stream
+
+NEVER = -(2**62)
+
+
+@dataclass(frozen=True)
+class Due:
+    """A product's window that the closing of its last base window completes."""
+
+    domain: Domain
+    product: Product
+    window: Window
+    rollups: pl.DataFrame
+    left_out: tuple[Stream, ...]
+    abandoned: bool
+
+
+@dataclass(frozen=True)
+class Closed:
+    """One base window, closed: its roll-up, and the product windows to be decided now, in order."""
+
+    domain: Domain
+    window: Window
+    rollup: pl.DataFrame
+    due: tuple[Due, ...]
+
+
+@dataclass
+class _Book:
+    """One domain's open windows."""
+
+    next_start: int
+    rows: dict[int, list[pl.DataFrame]] = field(default_factory=dict)
+    first_seq: dict[int, int] = field(default_factory=dict)
+    retractions: list[pl.DataFrame] = field(default_factory=list)
+    rollups: dict[int, pl.DataFrame] = field(default_factory=dict)
+    left_out: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    late: int = 0
+
+
+class OpenWindows:
+    """The state of one release lane.
+
+    lanes: number of input partitions whose marks must all have passed before a window closes.
+    """
+
+    def __init__(self, lanes: int) -> None:
+        self._lanes = lanes
+        self._plan: Plan | None = None
+        self._books: dict[str, _Book] = {}
+        self._closed_until: dict[str, int] = {}
+        self._marks: dict[tuple[str, int], int] = {}
+        self._stalled: dict[tuple[str, int], int] = {}
+
+    # -- what arrives ---------------------------------------------------------------------------------
+
+    def set_plan(self, plan: Plan) -> None:
+        """The products in force. A domain's first window is the earliest that one of its products takes."""
+        self._plan = plan
+        for name, domain in plan.domains.items():
+            if name not in self._books:
+                first = min(product.active_from for product in domain.products)
+                start = domain.calendar.window(domain.base, first).start
+                self._books[name] = _Book(max(start, self._closed_until.get(name, NEVER)))
+
+    def fold(self, domain: str, window: int, rows: pl.DataFrame, seq: int) -> bool:
+        """Takes one chunk of contributions; False if its window has closed (then nothing changes)."""
+        book = self._book(domain)
+        if window < book.next_start:
+            book.late += rows.height
+            return False
+        book.rows.setdefault(window, []).append(rows.with_columns(pl.lit(seq, pl.Int64).alias("seq")))
+        book.first_seq.setdefault(window, seq)
+        return True
+
+    def retract(self, domain: str, retractions: pl.DataFrame) -> None:
+        """Takes retractions (`point, premises, bits, from_ms, seq`); they reach what precedes `seq`."""
+        book = self._book(domain)
+        book.retractions.append(retractions)
+        book.rollups = {start: retract_rollups(rows, retractions) for start, rows in book.rollups.items()}
+
+    def mark(self, topic: str, lane: int, until: int) -> None:
+        """All of `topic`'s partition `lane` before `until` (ms) has been read."""
+        self._marks[topic, lane] = max(until, self._marks.get((topic, lane), NEVER))
+
+    def stalled(self, topic: str, lane: int, until: int) -> None:
+        """Waiting for `topic`'s partition `lane` is given up for windows that end by `until` (ms)."""
+        self._stalled[topic, lane] = max(until, self._stalled.get((topic, lane), NEVER))
+
+    def add_rollup(self, domain: str, window: int, rows: pl.DataFrame) -> None:
+        """Takes a roll-up read back at the start of a lane."""
+        book = self._book(domain)
+        known = book.rollups.get(window)
+        book.rollups[window] = rows if known is None else pl.concat([known, rows])
+
+    # -- what follows ---------------------------------------------------------------------------------
+
+    def close_next(self, seq: int) -> Iterator[Closed]:
+        """Closes every base window that the record at `seq` lets close, in the order of domains and time."""
+        for domain in self._domains():
+            while (left_out := self._closable(domain)) is not None:
+                yield self._close(domain, left_out, seq)
+
+    def oldest_needed(self, position: int) -> int:
+        """The offset from which a restarted lane must fold again: the first of its oldest open windows."""
+        firsts = [seq for book in self._books.values() for seq in book.first_seq.values()]
+        return min([position, *firsts])
+
+    def snapshot(self) -> dict[str, Any]:
+        """What a restarted lane must know beside the records that it folds again; canonical, JSON-ready."""
+        return {
+            "closed_until": dict(sorted((name, book.next_start) for name, book in self._books.items())),
+            "left_out": {
+                name: {str(start): list(topics) for start, topics in sorted(book.left_out.items())}
+                for name, book in sorted(self._books.items())
+            },
+            "marks": [[topic, lane, until] for (topic, lane), until in sorted(self._marks.items())],
+            "stalled": [[topic, lane, until] for (topic, lane), until in sorted(self._stalled.items())],
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Takes back a snapshot, before or after the plan is set."""
+        self._closed_until = {str(name): int(start) for name, start in snapshot["closed_until"].items()}
+        self._marks = {(topic, lane): until for topic, lane, until in snapshot["marks"]}
+        self._stalled = {(topic, lane): until for topic, lane, until in snapshot["stalled"]}
+        for name, start in self._closed_until.items():
+            book = self._books.setdefault(name, _Book(start))
+            book.next_start = max(book.next_start, start)
+            left = snapshot["left_out"].get(name, {})
+            book.left_out = {int(at): tuple(topics) for at, topics in left.items()}
+
+    def open_count(self, domain: str) -> int:
+        """Base windows of the domain that hold contributions and are open."""
+        return len(self._books[domain].rows) if domain in self._books else 0
+
+    def late(self, domain: str) -> int:
+        """Rows that arrived for windows that had closed (only after a stall was given up)."""
+        return self._books[domain].late if domain in self._books else 0
+
+    def watermark(self, stream: Stream) -> int:
+        """The lowest mark (ms) over the stream's partitions."""
+        return min(self._marks.get((stream.topic, lane), NEVER) for lane in range(self._lanes))
+
+    def next_start(self, domain: str) -> int:
+        """Start (ms) of the oldest base window that has not closed."""
+        return self._book(domain).next_start
+
+    def oldest_rollup(self, domain: Domain, base: int) -> int:
+        """Start of the oldest longer window that base window `base` still belongs to."""
+        return min(domain.calendar.window(p.policy.window.length, base).start for p in domain.products)
+
+    # -- inside ---------------------------------------------------------------------------------------
+
+    def _domains(self) -> list[Domain]:
+        return [] if self._plan is None else [self._plan.domains[name] for name in sorted(self._plan.domains)]
+
+    def _book(self, domain: str) -> _Book:
+        return self._books.setdefault(domain, _Book(self._closed_until.get(domain, NEVER)))
+
+    def _closable(self, domain: Domain) -> tuple[str, ...] | None:
+        """The topics left out of the next base window, or None where it must stay open."""
+        if not domain.streams:
+            return None
+        window = domain.calendar.window(domain.base, self._book(domain.name).next_start)
+        needed = window.end + domain.lateness
+        left_out = []
+        for stream in domain.streams:
+            behind = [
+                lane for lane in range(self._lanes) if self._marks.get((stream.topic, lane), NEVER) < needed
+            ]
+            if any(self._stalled.get((stream.topic, lane), NEVER) < needed for lane in behind):
+                return None
+            if behind:
+                left_out.append(stream.topic)
+        return tuple(left_out)
+
+    def _close(self, domain: Domain, left_out: tuple[str, ...], seq: int) -> Closed:
+        book = self._book(domain.name)
+        window = domain.calendar.window(domain.base, book.next_start)
+        rows = _together(book.rows.pop(window.start, []), book.retractions)
+        book.first_seq.pop(window.start, None)
+        rollup = roll_up(rows, domain, window, seq)
+        book.rollups[window.start] = rollup
+        if left_out:
+            book.left_out[window.start] = left_out
+        book.next_start = window.end
+        due = tuple(self._due(domain, book, window))
+        self._forget(domain, book)
+        return Closed(domain, window, rollup, due)
+
+    def _due(self, domain: Domain, book: _Book, base: Window) -> Iterator[Due]:
+        ending = []
+        for product in domain.products:
+            window = domain.calendar.window(product.policy.window.length, base.start)
+            if window.end == base.end and window.start >= product.active_from:
+                ending.append((window.start, product.policy.product, product, window))
+        for _start, _name, product, window in sorted(ending, key=lambda item: item[:2]):
+            bases = [start for start in sorted(book.rollups) if window.start <= start < window.end]
+            own = {stream.topic: stream for streams in product.inputs.values() for stream in streams}
+            missing = {topic for start in bases for topic in book.left_out.get(start, ()) if topic in own}
+            rollups = pl.concat([book.rollups[start] for start in bases])
+            if missing:
+                gone = {(own[topic].partner, own[topic].measure) for topic in missing}
+                for partner, measure in sorted(gone):
+                    rollups = rollups.filter((pl.col("partner") != partner) | (pl.col("measure") != measure))
+            hold = product.policy.window.on_stall == "hold"
+            yield Due(
+                domain,
+                product,
+                window,
+                rollups,
+                tuple(own[topic] for topic in sorted(missing)),
+                abandoned=bool(missing) and hold,
+            )
+
+    def _forget(self, domain: Domain, book: _Book) -> None:
+        """Drops roll-ups that no product can need any more, and retractions that reach nothing held."""
+        oldest = self.oldest_rollup(domain, book.next_start)
+        book.rollups = {start: rows for start, rows in book.rollups.items() if start >= oldest}
+        book.left_out = {start: topics for start, topics in book.left_out.items() if start >= oldest}
+        if not book.rows:
+            book.retractions = []
+
+
+def _together(chunks: list[pl.DataFrame], retractions: list[pl.DataFrame]) -> pl.DataFrame:
+    rows = pl.concat(chunks) if chunks else ROWS.to_frame()
+    return retract(rows, pl.concat(retractions)) if retractions and rows.height else rows

@@ -1,0 +1,206 @@
+"""One lane's own Kafka clients: manual partitions in, one transactional producer out.
+
+Order matters: a lane starts its *writer* first, which fences the lane's former owner and settles its
+transaction; only then may it read committed offsets, because the client never asks for stable ones. Offsets
+and output are committed in one transaction; after `LaneFenced` nothing but `stop` is possible.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, OffsetAndMetadata, TopicPartition
+from aiokafka.errors import KafkaError, ProducerFenced
+
+from broker.core.errors import OperatorError, ProgrammerError
+from broker.edge.kafka.clients import consumer, transactional_producer
+from broker.edge.kafka.settings import KafkaSettings
+
+Place = tuple[str, int]  # topic, partition
+
+STOP_SECONDS = 4.0
+
+
+class LaneFenced(Exception):
+    """Another worker owns this lane now."""
+
+
+class Outgoing(Protocol):
+    """One record to write in the lane's transaction."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int | None: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Consecutive records of one partition, as columns."""
+
+    topic: str
+    partition: int
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    offsets: list[int]
+    timestamps: list[int]
+
+
+class LaneReader:
+    """Reads assigned partitions, read_committed, from offsets that the caller decides.
+
+    group: consumer group that holds offsets only, without members.
+    """
+
+    def __init__(self, settings: KafkaSettings, group: str) -> None:
+        self._settings = settings
+        self._group = group
+        self._consumer: AIOKafkaConsumer | None = None
+        self._assigned: set[Place] = set()
+
+    async def start(self) -> None:
+        self._consumer = consumer(self._settings, self._group)
+        with _unreachable(self._group):
+            await self._consumer.start()
+
+    async def stop(self) -> None:
+        await _stop(self._consumer)
+
+    async def topics(self) -> set[str]:
+        """Names of all topics that this principal may see."""
+        with _unreachable(self._group):
+            return set(await self._reader().topics())
+
+    async def committed(self, places: Iterable[Place]) -> dict[Place, tuple[int, str]]:
+        """Committed offset and its metadata, for the places that have one."""
+        wanted = [TopicPartition(*place) for place in places]
+        # the public `committed` drops the metadata, where a lane keeps its watermarks
+        found = await self._reader()._coordinator.fetch_committed_offsets(wanted)
+        return {
+            (tp.topic, tp.partition): (at.offset, at.metadata) for tp, at in found.items() if at.offset >= 0
+        }
+
+    async def first_offsets(self, places: Iterable[Place]) -> dict[Place, int]:
+        found = await self._reader().beginning_offsets([TopicPartition(*place) for place in places])
+        return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
+
+    async def end_offsets(self, places: Iterable[Place]) -> dict[Place, int]:
+        """Offset behind the last record of each place, now."""
+        found = await self._reader().end_offsets([TopicPartition(*place) for place in places])
+        return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
+
+    async def assign(self, positions: Mapping[Place, int]) -> None:
+        """Reads these partitions too, from these offsets on; those already read go on where they are."""
+        reader = self._reader()
+        kept = {place: await self.position(place) for place in self._assigned}
+        wanted = {**positions, **kept}
+        reader.assign([TopicPartition(*place) for place in wanted])
+        for place, offset in wanted.items():
+            reader.seek(TopicPartition(*place), offset)
+        self._assigned = set(wanted)
+
+    async def position(self, place: Place) -> int:
+        """Offset of the next record that `poll` will hand out."""
+        return int(await self._reader().position(TopicPartition(*place)))
+
+    @property
+    def assigned(self) -> frozenset[Place]:
+        return frozenset(self._assigned)
+
+    async def poll(self, places: Sequence[Place], *, most: int, wait_ms: int) -> list[Records]:
+        """At most `most` records of these places together, without waiting longer than `wait_ms`."""
+        if not places:
+            return []
+        wanted = [TopicPartition(*place) for place in places]
+        found = await self._reader().getmany(*wanted, timeout_ms=wait_ms, max_records=most)
+        return [
+            Records(
+                tp.topic,
+                tp.partition,
+                [m.key for m in messages],
+                [m.value for m in messages],
+                [m.offset for m in messages],
+                [m.timestamp for m in messages],
+            )
+            for tp, messages in found.items()
+            if messages
+        ]
+
+    def _reader(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise ProgrammerError("lane_not_started", "the lane's consumer is not running", where=self._group)
+        return self._consumer
+
+
+class LaneWriter:
+    """Writes transactions under the lane's transactional id.
+
+    group: the reader's group, whose offsets are committed with the output.
+    """
+
+    def __init__(self, settings: KafkaSettings, transactional_id: str, group: str) -> None:
+        self._settings = settings
+        self._transactional_id = transactional_id
+        self._group = group
+        self._producer: AIOKafkaProducer | None = None
+
+    async def start(self) -> None:
+        """Fences the lane's former owner and settles its open transaction."""
+        self._producer = transactional_producer(self._settings, self._transactional_id)
+        with _unreachable(self._transactional_id):
+            await self._producer.start()
+
+    async def stop(self) -> None:
+        await _stop(self._producer)
+
+    async def commit(self, out: Sequence[Outgoing], offsets: Mapping[Place, tuple[int, str]]) -> None:
+        """Writes `out` and `offsets` (next offset, metadata) in one transaction: both or neither.
+
+        Raises LaneFenced where another worker has taken over; any other failure aborts the transaction.
+        """
+        if self._producer is None:
+            where = self._transactional_id
+            raise ProgrammerError("lane_not_started", "the lane's producer is not running", where=where)
+        try:
+            async with self._producer.transaction():
+                sent = [
+                    await self._producer.send(item.topic, item.value, key=item.key, partition=item.partition)
+                    for item in out
+                ]
+                for acknowledgement in sent:
+                    await acknowledgement
+                if offsets:
+                    committed = {
+                        TopicPartition(*place): OffsetAndMetadata(*at) for place, at in offsets.items()
+                    }
+                    await self._producer.send_offsets_to_transaction(committed, self._group)
+        except ProducerFenced as error:
+            raise LaneFenced(self._transactional_id) from error
+
+
+@contextmanager
+def _unreachable(where: str) -> Iterator[None]:
+    try:
+        yield
+    except KafkaError as error:
+        raise OperatorError(
+            "kafka_unreachable",
+            f"a lane cannot reach Kafka ({type(error).__name__}): check that the cluster is up, and the "
+            "BROKER_KAFKA__ settings",
+            where=where,
+        ) from error
+
+
+async def _stop(client: AIOKafkaConsumer | AIOKafkaProducer | None) -> None:
+    """Bounded, because a client that the cluster has cut off may hang in its own stop."""
+    if client is not None:
+        with suppress(KafkaError, TimeoutError, AssertionError):
+            await asyncio.wait_for(client.stop(), STOP_SECONDS)

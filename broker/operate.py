@@ -1,0 +1,122 @@
+"""What the operator does to bring a territory's files into force: sign (locally), provision, announce, activate.
+
+Keys of partners are made and used here only where the operator holds them, as in the demo; a partner of its own
+signs on its own machine and hands over the note.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from broker.core.agreement import partners_of, sign_agreement
+from broker.core.calendar import Calendar
+from broker.core.errors import InputError
+from broker.core.note import Signer, make_signer
+from broker.core.policy import Policy, load
+from broker.edge.kafka.clients import producer
+from broker.edge.kafka.settings import KafkaSettings
+from broker.edge.schemas import SchemaFolder
+from broker.edge.territory import TerritoryFolder
+
+CONTROL = "control"
+Record = tuple[str, str, dict[str, Any]]
+"""kind, name, body of a control record."""
+
+
+def make_signers(partners: Iterable[str]) -> dict[str, Signer]:
+    """A fresh Ed25519 key for each partner."""
+    return {partner: make_signer(partner, secrets.token_bytes(32)) for partner in sorted(partners)}
+
+
+def sign_policies(folder: TerritoryFolder, signers: Mapping[str, Signer]) -> None:
+    """Writes agreements/<product>-v<version>.<partner>.note for every policy and contributing partner."""
+    target = folder.folder / "agreements"
+    target.mkdir(exist_ok=True)
+    for policy in policies(folder):
+        for partner in partners_of(policy):
+            name = note_name(policy, partner)
+            (target / name).write_text(sign_agreement(policy, signers[partner]), encoding="utf-8")
+
+
+def policies(folder: TerritoryFolder) -> list[Policy]:
+    """The territory's policies, by product."""
+    return sorted((load(text, name) for name, text in folder.policies.items()), key=lambda p: p.product)
+
+
+def note_name(policy: Policy, partner: str) -> str:
+    return f"{policy.product}-v{policy.version}.{partner}.note"
+
+
+def partner_records(folder: TerritoryFolder) -> list[Record]:
+    """One control record per partner file."""
+    return [
+        ("partner", partner.name, partner.model_dump(mode="json", exclude={"name", "title"}))
+        for partner in folder.territory.partners
+    ]
+
+
+def activation_record(folder: TerritoryFolder, product: str, active_from: str) -> Record:
+    """The record that lets a product run from `active_from` (local date, or ISO 8601 with an offset)."""
+    for name, text in folder.policies.items():
+        policy = load(text, name)
+        if policy.product == product:
+            break
+    else:
+        raise InputError(
+            "unknown_product",
+            f"no policy of the territory is for product {product}",
+            where=str(folder.folder),
+        )
+    notes = {partner: folder.agreements.get(note_name(policy, partner)) for partner in partners_of(policy)}
+    body = {
+        "policy": text,
+        "agreements": {partner: note for partner, note in notes.items() if note is not None},
+        "active_from": _start(active_from, policy),
+        "references": {
+            name: folder.references[reference.file].decode()
+            for name, reference in policy.references.items()
+            if reference.file in folder.references
+        },
+    }
+    return "activation", product, body
+
+
+def publish(settings: KafkaSettings, records: Iterable[Record], schemas: SchemaFolder) -> None:
+    """Writes control records; returns when Kafka has them."""
+    asyncio.run(_publish(settings, list(records), schemas))
+
+
+async def _publish(settings: KafkaSettings, records: list[Record], schemas: SchemaFolder) -> None:
+    client = producer(settings)
+    await client.start()
+    try:
+        for kind, name, body in records:
+            value = schemas.encode(
+                "control", {"kind": kind, "name": name, "body": json.dumps(body, sort_keys=True)}
+            )
+            await client.send_and_wait(CONTROL, value, key=f"{kind}:{name}".encode(), partition=0)
+    finally:
+        await client.stop()
+
+
+def _start(text: str, policy: Policy) -> int:
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InputError("bad_timestamp", f"`{text}` is no date: write for example 2026-01-01") from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=ZoneInfo(policy.window.timezone))
+    at = int(moment.timestamp() * 1000)
+    window = Calendar(policy.window.timezone).window(policy.window.length, at)
+    if window.start != at:
+        raise InputError(
+            "bad_start", f"{policy.product} has windows of {policy.window.length}; {text} begins none of them"
+        )
+    return at

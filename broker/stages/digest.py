@@ -1,0 +1,337 @@
+"""One ingest batch, from records to what goes out: pure but for the keys it is given.
+
+Reads top to bottom: decode → contract → site, consent, window (admission) → encrypted contributions, marks, late
+counts, dead letters and receipts. No payload, delivery point or token leaves this module in clear.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+import numpy as np
+import polars as pl
+
+from broker.core.admission import NO_MARK, Admission, admit
+from broker.core.calendar import duration_ms
+from broker.core.chunks import pieces
+from broker.core.partitioner import partitions_for
+from broker.core.plan import Domain, Plan, Stream
+from broker.core.readings import check
+from broker.core.sealing import Sealer
+from broker.stages.ports import Batch, Codec, Keys, Out
+from broker.stages.tables import BadRecord, LaneTables
+
+CONTRIBUTIONS = "contributions"
+MAX_RECORD_BYTES = 4096
+
+
+@dataclass
+class Tally:
+    """Readings of one input partition by outcome; `read` is their sum, whatever happens."""
+
+    admitted: int = 0
+    late: int = 0
+    quarantined: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def read(self) -> int:
+        return self.admitted + sum(self.quarantined.values()) + sum(self.refused.values())
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """Of one input partition. until: all before it was sent (ms); at: append time of what said so (ms)."""
+
+    until: int = NO_MARK
+    at: int = 0
+
+    def metadata(self) -> str:
+        return json.dumps({"mark": self.until, "at": self.at}, sort_keys=True)
+
+    @classmethod
+    def read(cls, metadata: str) -> Watermark:
+        if not metadata:
+            return cls()
+        found = json.loads(metadata)
+        return cls(int(found["mark"]), int(found["at"]))
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What one batch of one stream comes to."""
+
+    stream: Stream
+    contributions: dict[str, pl.DataFrame]
+    late: dict[str, pl.DataFrame]
+    watermark: Watermark
+    quarantined: list[BadRecord]
+    tally: Tally
+    first: int
+    last: int
+
+
+class Digester:
+    """The pure step of ingest lane `partition`; one for the life of a lane."""
+
+    def __init__(self, partition: int, lanes: int, codec: Codec, keys: Keys, sealer: Sealer) -> None:
+        self._partition = partition
+        self._lanes = lanes
+        self._codec = codec
+        self._keys = keys
+        self._sealer = sealer
+
+    def digest(self, batch: Batch, stream: Stream, tables: LaneTables, before: Watermark) -> Digest:
+        """Decides about every record of a batch of one stream; nothing is written yet."""
+        offsets = np.array(batch.offsets)
+        decoded = self._codec.decode_readings(
+            batch.values,
+            batch.offsets,
+            f"{stream.measure}-{stream.kind}",
+            max_bytes=MAX_RECORD_BYTES,
+            stream=stream.name,
+        )
+        appended = np.array(batch.timestamps)[np.searchsorted(offsets, decoded.readings["offset"].to_numpy())]
+        good, malformed = check(decoded.readings, stream, pl.Series(appended, dtype=pl.Int64))
+        domains = [d for d in tables.plan.domains.values() if stream in d.streams]
+        marks = self._marks(decoded.marks, good, stream, domains)
+        admissions = {d.name: self._admit(good, stream, d, tables, before.until, marks) for d in domains}
+        watermark = _advance(before, marks, offsets, batch.timestamps)
+        tally, misplaced = _tally(good, admissions)
+        bad = pl.concat(
+            [
+                decoded.bad.select("offset", "reason", "schema_id"),
+                _no_schema(malformed),
+                _no_schema(misplaced),
+            ],
+            how="vertical_relaxed",
+        )
+        for reason, count in bad["reason"].value_counts(sort=True).iter_rows():
+            tally.quarantined[reason] = count
+        return Digest(
+            stream,
+            {name: a.contributions for name, a in admissions.items()},
+            {name: a.late for name, a in admissions.items()},
+            watermark,
+            _bad_records(batch, stream, bad),
+            tally,
+            batch.offsets[0],
+            batch.offsets[-1],
+        )
+
+    def _marks(
+        self, marks: Sequence[tuple[int, int]], good: pl.DataFrame, stream: Stream, domains: list[Domain]
+    ) -> Sequence[tuple[int, int]]:
+        """Completeness marks; where a policy opted in, each new latest event time is one instead."""
+        if good.is_empty() or not any(idle_after(domain, stream) for domain in domains):
+            return marks
+        by_offset = good.select("offset", "end").sort("offset")
+        rising = by_offset.with_columns(pl.col("end").cum_max()).filter(
+            pl.col("end") > pl.col("end").shift(1).fill_null(NO_MARK)
+        )
+        return sorted([*marks, *rising.iter_rows()])
+
+    def _admit(
+        self,
+        good: pl.DataFrame,
+        stream: Stream,
+        domain: Domain,
+        tables: LaneTables,
+        mark: int,
+        marks: Sequence[tuple[int, int]],
+    ) -> Admission:
+        sites = tables.sites(stream.partner)
+        assert sites is not None, "a lane reads a stream only when its partner's tables are there"
+        return admit(
+            good,
+            stream,
+            domain,
+            sites,
+            tables.consent(stream.partner),
+            keys=self._keys.epoch_key,
+            mark=mark,
+            marks=marks,
+            partition_of=self._partition_of,
+            partition=self._partition,
+        )
+
+    def _partition_of(self, points: pl.Series) -> pl.Series:
+        return pl.Series(partitions_for([point.encode() for point in points], self._lanes))
+
+    # -- what goes out --------------------------------------------------------------------------------
+
+    def contributions(self, digests: Sequence[Digest], plan: Plan) -> Iterator[Out]:
+        """The batch's contributions, encrypted under the key of their base window; then its late counts."""
+        for name in sorted(plan.domains):
+            frames = [
+                d.contributions[name].with_columns(pl.lit(d.stream.topic).alias("topic"))
+                for d in digests
+                if d.contributions.get(name) is not None and d.contributions[name].height
+            ]
+            if frames:
+                yield from self._chunks(pl.concat(frames), plan.domains[name])
+            for digest in digests:
+                yield from self._late(digest, name)
+
+    def _chunks(self, rows: pl.DataFrame, domain: Domain) -> Iterator[Out]:
+        policies = policies_digest(domain)
+        header = {"products": [p.name for p in domain.products], "policies": policies}
+        text = json.dumps(header, sort_keys=True)
+        rows = rows.with_columns((pl.col("group") % self._lanes).alias("to"))
+        for (window, to), part in sorted(
+            rows.partition_by("window", "to", as_dict=True, include_key=False).items()
+        ):
+            secret = self._keys.window_key(domain.name, domain.base, int(window))
+            key = f"{domain.name}/{window}".encode()
+            for piece in pieces(part):
+                body = self._sealer.seal(
+                    piece, secret, topic=CONTRIBUTIONS, partition=int(to), key=key, policies=policies
+                )
+                yield self._envelope("chunk", domain.name, int(window), "", int(to), text, body, key)
+
+    def _late(self, digest: Digest, domain: str) -> Iterator[Out]:
+        late = digest.late.get(domain)
+        if late is None:
+            return
+        for window, group, count in late.sort("window", "group").iter_rows():
+            header = json.dumps({"group": group, "late": count}, sort_keys=True)
+            yield self._envelope("tally", domain, window, digest.stream.topic, group % self._lanes, header)
+
+    def mark(self, kind: str, topic: str, until: int) -> Iterator[Out]:
+        """A mark (or `stalled`) of this lane's partition of `topic`, to every release lane."""
+        for to in range(self._lanes):
+            yield self._envelope(kind, "", until, topic, to)
+
+    def plan(self, state: bytes) -> Iterator[Out]:
+        """The control state, to every release lane."""
+        for to in range(self._lanes):
+            yield self._envelope("plan", "", 0, "", to, body=state)
+
+    def retractions(self, domain: Domain, retractions: pl.DataFrame) -> Iterator[Out]:
+        """Retractions (`point, bits, from_ms, group`), each to the release lane of its group; by product name."""
+        header = json.dumps({"products": [p.name for p in domain.products]}, sort_keys=True)
+        rows = retractions.with_columns((pl.col("group") % self._lanes).alias("to")).drop("group").unique()
+        for (to,), part in sorted(rows.partition_by("to", as_dict=True, include_key=False).items()):
+            for piece in pieces(part.sort("point", "bits", "from_ms")):
+                yield self._envelope("retraction", domain.name, 0, "", int(to), header, piece)
+
+    def _envelope(
+        self,
+        kind: str,
+        domain: str,
+        window: int,
+        topic: str,
+        to: int,
+        header: str = "{}",
+        body: bytes = b"",
+        key: bytes | None = None,
+    ) -> Out:
+        record = {
+            "kind": kind,
+            "domain": domain,
+            "window": window,
+            "stream": topic,
+            "lane": self._partition,
+            "header": header,
+            "body": body,
+        }
+        return Out(CONTRIBUTIONS, to, key, self._codec.encode("contribution", record))
+
+    def dead_letter(self, bad: BadRecord) -> Out:
+        """The reason and the place; the payload only as a keyed digest, so that its sender can recognise it."""
+        digest = hmac.digest(self._keys.quarantine_key(), bad.value or b"", "sha256")
+        record = {
+            "reason": bad.reason,
+            "topic": bad.topic,
+            "partition": bad.partition,
+            "offset": bad.offset,
+            "schema_id": bad.schema_id,
+            "keyed_digest": digest,
+        }
+        return Out(f"dlq.{bad.partner}", None, None, self._codec.encode("quarantine", record))
+
+    def receipt(self, digest: Digest) -> Out:
+        """What was read from a partner's partition and what became of it: counts only."""
+        record = {
+            "topic": digest.stream.topic,
+            "partition": self._partition,
+            "first_offset": digest.first,
+            "last_offset": digest.last,
+            "read": digest.tally.read,
+            "admitted": digest.tally.admitted,
+            "late": digest.tally.late,
+            "quarantined": dict(sorted(digest.tally.quarantined.items())),
+            "refused": dict(sorted(digest.tally.refused.items())),
+        }
+        topic = f"receipts.{digest.stream.partner}"
+        return Out(topic, self._partition, None, self._codec.encode("receipt", record))
+
+
+def idle_after(domain: Domain, stream: Stream) -> int | None:
+    """ms of silence after which a stream without marks counts as idle; None where marks are asked for."""
+    spans = [
+        duration_ms(product.policy.watermark.event_time.idle_after)
+        for product in domain.products
+        if product.policy.watermark.event_time is not None and stream in product.streams
+    ]
+    return max(spans, default=None)
+
+
+def policies_digest(domain: Domain) -> str:
+    """SHA-256 over the digests of the domain's active policies: what its contributions were made under."""
+    return sha256("\n".join(product.digest for product in domain.products).encode()).hexdigest()
+
+
+def _advance(
+    before: Watermark, marks: Sequence[tuple[int, int]], offsets: np.ndarray, timestamps: list[int]
+) -> Watermark:
+    latest = max(marks, key=lambda mark: mark[1], default=None)
+    if latest is None or latest[1] <= before.until:
+        return before
+    return Watermark(latest[1], timestamps[int(np.searchsorted(offsets, latest[0]))])
+
+
+def _tally(good: pl.DataFrame, admissions: dict[str, Admission]) -> tuple[Tally, pl.DataFrame]:
+    """Counts over all domains: a reading that one domain admits is admitted; a misplaced one is quarantined."""
+    if not admissions:
+        return Tally(refused={"no_product": good.height} if good.height else {}), _NO_REASONS
+    refused, *others = [a.refused for a in admissions.values()]
+    for other in others:
+        refused = refused.join(other.select("offset"), on="offset", how="semi")
+    misplaced = next(iter(admissions.values())).quarantined
+    tally = Tally(
+        admitted=good.height - refused.height - misplaced.height,
+        late=max(int(a.late["count"].sum()) for a in admissions.values()),
+        refused={str(reason): int(n) for reason, n in refused["reason"].value_counts(sort=True).iter_rows()},
+    )
+    return tally, misplaced
+
+
+_NO_REASONS = pl.DataFrame(schema={"offset": pl.Int64, "reason": pl.String})
+
+
+def _no_schema(reasons: pl.DataFrame) -> pl.DataFrame:
+    return reasons.select("offset", "reason", pl.lit(None, pl.Int64).alias("schema_id"))
+
+
+def _bad_records(batch: Batch, stream: Stream, bad: pl.DataFrame) -> list[BadRecord]:
+    """In the order of offsets. Bad records are few: this is the one loop over records, and only over those."""
+    place: Callable[[int], int] = (
+        {offset: i for i, offset in enumerate(batch.offsets)}.__getitem__ if bad.height else int
+    )
+    return [
+        BadRecord(
+            stream.partner,
+            reason,
+            batch.topic,
+            batch.partition,
+            offset,
+            schema_id,
+            batch.values[place(offset)],
+        )
+        for offset, reason, schema_id in bad.sort("offset").iter_rows()
+    ]

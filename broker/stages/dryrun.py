@@ -1,0 +1,204 @@
+"""A policy tried out on recorded data: the same core as the stream, from frames instead of topics.
+
+Invariants
+- Every reading counts as sent before its partner's one mark, which is the end of its last good reading; lateness
+  is 0. Windows are released where the marks of all contributing streams complete them.
+- Nothing was released before the run, so a withdrawal known by the cut empties every window.
+- A partner of the policy that sent nothing has no mark: every window waits for it (`on_stall: hold`), or does
+  without it (`release_without`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from broker.core.admission import NO_MARK, Admission, admit
+from broker.core.areas import AreaTree
+from broker.core.consent import ConsentTable
+from broker.core.errors import InputError
+from broker.core.open_windows import OpenWindows
+from broker.core.plan import Activation, Domain, Plan, Stream, build_plan
+from broker.core.policy import Policy
+from broker.core.readings import check
+from broker.core.release import Decision
+from broker.core.sites import SCHEMA as SITE_ROWS
+from broker.core.sites import SiteTable
+from broker.stages.ports import Keys
+from broker.stages.publish import decisions
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Recorded data. readings: input → partner → readings frame; quarantined: counts by reason, of rows that were
+    no readings; sites: partner → site rows; holdings: partner → holding; consent: consent rows of all partners."""
+
+    readings: Mapping[str, Mapping[str, pl.DataFrame]]
+    quarantined: Mapping[str, int]
+    sites: Mapping[str, pl.DataFrame]
+    holdings: Mapping[str, str]
+    consent: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What the policy would have released. problems: (partner, delivery point, reason) of sites that cannot count;
+    waiting_for: streams that hold the first window that was not released (empty: none does)."""
+
+    decisions: list[Decision]
+    read: int
+    admitted: int
+    quarantined: dict[str, int]
+    refused: dict[str, int]
+    problems: list[tuple[str, str, str]]
+    waiting_for: list[str]
+    marks: dict[str, int]
+
+
+def dry_run(
+    policy: Policy,
+    references: Mapping[str, frozenset[str]],
+    recorded: Recorded,
+    areas: AreaTree,
+    keys: Keys,
+    *,
+    now: int,
+    cut: int | None = None,
+) -> DryRun:
+    """Decides every window that the data complete. now: ms, against readings from the future; cut: ms.
+
+    Raises InputError or Refused where policy and files do not fit each other.
+    """
+    plan = _plan(policy, references, recorded, areas)
+    domain = plan.domains[policy.domain]
+    tables, problems = _site_tables(recorded, domain, areas)
+    consent = ConsentTable.build(recorded.consent, cut)
+    quarantined, refused = Counter(recorded.quarantined), Counter[str]()
+    read, admitted = sum(quarantined.values()), 0
+    windows = OpenWindows(lanes=1)
+    marks: dict[str, int] = {}
+    rows: list[pl.DataFrame] = []
+    for stream, readings in _streams(recorded, domain):
+        good, bad = check(readings, stream, now)
+        found = admit(
+            good, stream, domain, tables[stream.partner], consent, keys=keys.epoch_key, mark=NO_MARK
+        )
+        quarantined.update(bad["reason"].to_list())
+        refused.update(found.refused["reason"].to_list())
+        read += readings.height
+        admitted += found.admitted
+        rows.append(_with_stream(found, stream))
+        if good.height:
+            marks[stream.topic] = int(good["end"].max())  # type: ignore[arg-type]  # an Int64 column's maximum
+    plan = _from_first_window(plan, policy, rows)
+    decided = _release(windows, plan, rows, marks, areas, keys)
+    return DryRun(
+        decided,
+        read,
+        admitted,
+        dict(sorted(quarantined.items())),
+        dict(sorted(refused.items())),
+        problems,
+        _waiting_for(domain, marks),
+        marks,
+    )
+
+
+def _plan(
+    policy: Policy, references: Mapping[str, frozenset[str]], recorded: Recorded, areas: AreaTree
+) -> Plan:
+    """The policy alone, with one stream per input and partner, named after the input."""
+    streams = [
+        Stream(
+            partner,
+            recorded.holdings.get(partner, partner),
+            name,
+            spec.measure,
+            spec.kind,
+            spec.unit,
+            spec.net,
+        )
+        for name, spec in policy.inputs.items()
+        for partner in spec.partners
+    ]
+    alone = policy.model_copy(update={"window": policy.window.model_copy(update={"lateness": "PT0S"})})
+    return build_plan([Activation(alone, 0, references)], streams, areas, policy.window.timezone)
+
+
+def _site_tables(
+    recorded: Recorded, domain: Domain, areas: AreaTree
+) -> tuple[dict[str, SiteTable], list[tuple[str, str, str]]]:
+    tables, problems = {}, []
+    for partner in sorted({stream.partner for stream in domain.streams}):
+        rows = recorded.sites.get(partner, SITE_ROWS.to_frame())
+        tables[partner], found = SiteTable.build(rows, partner, areas, domain.group_level)
+        problems += [(partner, point or "", reason) for point, reason in found.iter_rows()]
+    return tables, problems
+
+
+def _streams(recorded: Recorded, domain: Domain) -> Iterator[tuple[Stream, pl.DataFrame]]:
+    """The recorded readings of each stream; those of a partner that the policy does not name are an error."""
+    known = {(stream.name, stream.partner): stream for stream in domain.streams}
+    for name, partners in sorted(recorded.readings.items()):
+        for partner, readings in sorted(partners.items()):
+            if (name, partner) not in known:
+                raise InputError(
+                    "unknown_partner",
+                    f"the readings of input {name} hold partner {partner}, which the policy does not name there: "
+                    "correct the file, or inputs in the policy",
+                )
+            yield known[name, partner], readings
+
+
+def _with_stream(found: Admission, stream: Stream) -> pl.DataFrame:
+    return found.contributions.with_columns(
+        pl.lit(stream.partner).alias("partner"),
+        pl.lit(stream.holding).alias("holding"),
+        pl.lit(stream.measure).alias("measure"),
+        pl.lit(stream.kind).alias("kind"),
+        pl.lit(stream.net).alias("net"),
+    )
+
+
+def _from_first_window(plan: Plan, policy: Policy, rows: list[pl.DataFrame]) -> Plan:
+    """The plan, active from the first window that any reading contributes to."""
+    domain = plan.domains[policy.domain]
+    starts = [int(frame["window"].min()) for frame in rows if frame.height]  # type: ignore[arg-type]  # Int64
+    if not starts:
+        return Plan({}, plan.areas)
+    first = domain.calendar.window(policy.window.length, min(starts)).start
+    products = tuple(replace(product, active_from=first) for product in domain.products)
+    return replace(plan, domains={domain.name: replace(domain, products=products)})
+
+
+def _release(
+    windows: OpenWindows,
+    plan: Plan,
+    rows: list[pl.DataFrame],
+    marks: dict[str, int],
+    areas: AreaTree,
+    keys: Keys,
+) -> list[Decision]:
+    windows.set_plan(plan)
+    for domain in plan.domains.values():
+        for (start,), part in pl.concat(rows).partition_by("window", as_dict=True).items():
+            windows.fold(domain.name, int(start), part, 0)
+        last = max(marks.values(), default=NO_MARK)
+        for stream in domain.streams:
+            windows.mark(stream.topic, 0, marks.get(stream.topic, NO_MARK))
+            if domain.products[0].policy.window.on_stall == "release_without":
+                windows.stalled(stream.topic, 0, last)
+    return [
+        decision
+        for closed in windows.close_next(1)
+        for due in closed.due
+        for _, decision in decisions(due, areas, keys)
+    ]
+
+
+def _waiting_for(domain: Domain, marks: dict[str, int]) -> list[str]:
+    """The streams without any mark: nothing can be released before they send."""
+    return [f"{s.partner}/{s.name}" for s in domain.streams if s.topic not in marks]

@@ -1,0 +1,349 @@
+"""An ingest lane: partition p of every partner's topics in, encrypted contributions out, exactly once.
+
+Each step: apply control, sites and consent up to their ends → take an equal quota of each partner's records →
+decide about them → write contributions, marks, dead letters, receipts and the input offsets in one transaction.
+
+Invariants
+- Nothing is remembered but the tables and the watermarks, and both are in Kafka: the watermark of an input
+  partition stands in the metadata of its committed offset.
+- A partner whose tables are missing, whose consent service has gone silent, or whose topic cannot be read is
+  paused and alerted; its marks stop, so its windows wait; the others go on.
+- A mark goes out only after everything that precedes it in its partition, and only after the consent state of
+  that moment was applied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+
+import polars as pl
+
+from broker.core.admission import NO_MARK
+from broker.core.calendar import duration_ms
+from broker.core.plan import Domain, Stream
+from broker.core.retractions import consent_retractions, site_retractions
+from broker.stages.digest import Digest, Digester, Watermark, idle_after
+from broker.stages.ports import Batch, Clock, Keys, Out, Place, Reader, Writer
+from broker.stages.tables import CONSENT, CONTROL, SITES, BadRecord, Change, LaneTables
+from broker.stages.telemetry import Telemetry
+
+MOST_READINGS = 100_000
+WAIT_MS = 200
+OPEN_SPAN_MS = 70 * 86_400_000
+"""How far back an open window may reach: two months and their lateness; which epochs a retraction concerns."""
+
+
+class IngestLane:
+    """Ingest lane `partition`; `start`, then `step` again and again, then `stop`."""
+
+    role = "ingest"
+
+    def __init__(
+        self,
+        partition: int,
+        tables: LaneTables,
+        digester: Digester,
+        state: Reader,
+        reader: Reader,
+        writer: Writer,
+        keys: Keys,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._partition = partition
+        self._tables = tables
+        self._digester = digester
+        self._state = state
+        self._reader = reader
+        self._writer = writer
+        self._keys = keys
+        self._clock = clock
+        self._telemetry = telemetry
+        self._streams: dict[Place, Stream] = {}
+        self._watermarks: dict[Place, Watermark] = {}
+        self._read: dict[Place, int] = {}
+        self._ever_read: set[Place] = set()
+        self._given_up: dict[Place, int] = {}
+        self._paused: dict[str, str] = {}
+        self._announced = ""
+        self._last_seen: dict[Place, int] = {}
+        self._started = 0
+
+    async def start(self) -> None:
+        """Fence the former owner; then read what it committed, the tables up to there, and the plan."""
+        self._started = self._clock.now()
+        await self._writer.start()
+        await self._state.start()
+        await self._reader.start()
+        places = await self._state_places()
+        committed = await self._state.committed(places)
+        await self._state.assign(await self._state.first_offsets(places))
+        await self._read_state({place: offset for place, (offset, _) in committed.items()})
+        self._tables.refresh()
+        self._announced = committed.get((CONTROL, 0), (0, ""))[1]
+        await self._follow_plan()
+
+    async def stop(self) -> None:
+        for client in (self._state, self._reader, self._writer):
+            await client.stop()
+
+    async def step(self) -> None:
+        """One round; returns after at most about `WAIT_MS` when there is nothing to do."""
+        out, offsets = await self._catch_up()
+        digests = await self._digest(await self._poll())
+        out += await asyncio.to_thread(self._outgoing, digests)
+        marks = {(d.stream.topic, self._partition): d.watermark for d in digests}
+        marks = self._idle() | marks
+        out += self._marks(marks) + await self._stalled()
+        moved = self._offsets(digests, marks)
+        if out or offsets or moved:
+            await self._writer.commit(out, offsets | moved)
+        self._watermarks |= marks
+        self._read |= {place: offset for place, (offset, _) in moved.items()}
+        self._ever_read |= moved.keys()
+        self._report(digests)
+
+    # -- control, sites, consent ----------------------------------------------------------------------
+
+    async def _state_places(self) -> list[Place]:
+        """The control topic, and this lane's partition of each partner's sites and consent that exist."""
+        topics = await self._state.topics()
+        own = sorted(topic for topic in topics if topic.startswith((SITES, CONSENT)))
+        return [(CONTROL, 0), *((topic, self._partition) for topic in own)]
+
+    async def _read_state(self, ends: Mapping[Place, int]) -> list[BadRecord]:
+        """Applies records of the state topics up to these offsets."""
+        bad: list[BadRecord] = []
+        waiting = dict(ends)
+        while waiting:
+            waiting = {
+                place: end for place, end in waiting.items() if await self._state.position(place) < end
+            }
+            for batch in await self._state.poll(list(waiting), most=MOST_READINGS, wait_ms=WAIT_MS):
+                bad += await asyncio.to_thread(self._tables.apply, batch)
+        return bad
+
+    async def _catch_up(self) -> tuple[list[Out], dict[Place, tuple[int, str]]]:
+        """Brings the tables up to now; what follows from that, and the offsets to commit with it."""
+        places = sorted(self._state.assigned)
+        before = {place: await self._state.position(place) for place in places}
+        ends = await self._state.end_offsets(places)
+        behind = {place: end for place, end in ends.items() if before[place] < end}
+        bad = await self._read_state(behind) if behind else []
+        changes, more, replanned = (
+            await asyncio.to_thread(self._tables.refresh) if behind else ([], [], False)
+        )
+        if replanned:
+            await self._follow_plan()
+        offsets = {place: (end, "") for place, end in behind.items()}
+        out = self._announce(offsets)  # first: what follows is read under this plan
+        out += [self._digester.dead_letter(record) for record in [*bad, *more] if record.partner != "broker"]
+        out += await asyncio.to_thread(lambda: [item for c in changes for item in self._retractions(c)])
+        return out, offsets
+
+    def _announce(self, offsets: dict[Place, tuple[int, str]]) -> list[Out]:
+        """The control state to every release lane, whenever it is another than the last that was sent."""
+        state = self._tables.control.dump()
+        digest = sha256(state).hexdigest()
+        if (CONTROL, 0) in offsets:
+            offsets[CONTROL, 0] = (offsets[CONTROL, 0][0], digest)
+        if digest == self._announced or not self._tables.control.activations:
+            return []
+        self._announced = digest
+        self._telemetry.left_out(self._tables.left_out)
+        return list(self._digester.plan(state))
+
+    async def _follow_plan(self) -> None:
+        """Reads the streams that the plan asks for, those new to it from where they were committed."""
+        places = await self._state_places()
+        new = [place for place in places if place not in self._state.assigned]
+        if new:
+            await self._state.assign(await self._state.first_offsets(new))
+        topics = await self._reader.topics()
+        streams = {s for d in self._tables.plan.domains.values() for s in d.streams if s.topic in topics}
+        wanted = {(s.topic, self._partition): s for s in sorted(streams)}
+        fresh = [place for place in wanted if place not in self._reader.assigned]
+        if fresh:
+            committed = await self._reader.committed(fresh)
+            first = await self._reader.first_offsets([place for place in fresh if place not in committed])
+            self._watermarks |= {place: Watermark.read(meta) for place, (_, meta) in committed.items()}
+            self._ever_read |= committed.keys()
+            self._read |= first | {place: offset for place, (offset, _) in committed.items()}
+            await self._reader.assign({place: self._read[place] for place in fresh})
+        self._streams = wanted
+
+    def _retractions(self, change: Change) -> Iterator[Out]:
+        """What a changed site or consent record takes back, for each domain with open windows."""
+        sites = self._tables.sites(change.partner)
+        marks = [
+            m.until for place, m in self._watermarks.items() if m.until != NO_MARK and place in self._streams
+        ]
+        own = [place for place, stream in self._streams.items() if stream.partner == change.partner]
+        if sites is None or not any(place in self._ever_read for place in own):
+            return  # nothing was ever admitted of this partner here
+        now = self._clock.now()
+        for domain in self._tables.plan.domains.values():
+            first, last = min([now, *marks]) - OPEN_SPAN_MS, max([now, *marks])
+            epochs = sorted({domain.calendar.epoch(at) for at in range(first, last + 1, 86_400_000)})
+            keys = self._keys.epoch_key
+            rows = pl.concat(
+                [
+                    site_retractions(change.sites, change.former, sites, domain, epochs=epochs, keys=keys),
+                    consent_retractions(
+                        change.consent,
+                        sites,
+                        self._tables.consent(change.partner),
+                        domain,
+                        epochs=epochs,
+                        keys=keys,
+                    ),
+                ]
+            )
+            if rows.height:
+                yield from self._digester.retractions(domain, rows)
+
+    # -- readings -------------------------------------------------------------------------------------
+
+    async def _poll(self) -> list[Batch]:
+        """An equal quota of each partner that may be read; waits only where no partner has anything."""
+        partners = self._readable()
+        if not partners:
+            await asyncio.sleep(WAIT_MS / 1000)
+            return []
+        quota = max(1, MOST_READINGS // len(partners))
+        batches: list[Batch] = []
+        for places in partners.values():
+            batches += await self._reader.poll(places, most=quota, wait_ms=0)
+        if not batches:
+            every = [place for places in partners.values() for place in places]
+            batches += await self._reader.poll(every, most=quota, wait_ms=WAIT_MS)
+        return batches
+
+    def _readable(self) -> dict[str, list[Place]]:
+        """Places by partner, without the partners that must wait."""
+        places: dict[str, list[Place]] = {}
+        for place, stream in sorted(self._streams.items()):
+            reason = self._obstacle(stream.partner)
+            if reason is None:
+                places.setdefault(stream.partner, []).append(place)
+            if reason != self._paused.get(stream.partner):
+                self._change_pause(stream.partner, reason)
+        return places
+
+    def _obstacle(self, partner: str) -> str | None:
+        """Why a partner's streams must not be read now."""
+        assigned = {topic for topic, _ in self._state.assigned}
+        for topic in (SITES + partner, CONSENT + partner):
+            if topic not in assigned:
+                return f"missing_table:{topic}"
+        if self._tables.sites(partner) is None:
+            return f"missing_table:{SITES}{partner}"
+        expected = self._tables.control.partners.get(partner, {}).get("consent") or {}
+        if "heartbeat" in expected:
+            seen = self._tables.heartbeat(partner) or self._started
+            if self._clock.now() - seen > duration_ms(expected["heartbeat"]):
+                return "consent_silent"
+        return None
+
+    def _change_pause(self, partner: str, reason: str | None) -> None:
+        if reason is None:
+            self._paused.pop(partner, None)
+            self._telemetry.resumed(partner)
+        else:
+            self._paused[partner] = reason
+            code, _, detail = reason.partition(":")
+            self._telemetry.paused(partner, code, detail)
+
+    async def _digest(self, batches: list[Batch]) -> list[Digest]:
+        return [
+            await asyncio.to_thread(
+                self._digester.digest,
+                batch,
+                self._streams[batch.topic, batch.partition],
+                self._tables,
+                self._watermarks.get((batch.topic, batch.partition), Watermark()),
+            )
+            for batch in batches
+        ]
+
+    def _outgoing(self, digests: list[Digest]) -> list[Out]:
+        out = list(self._digester.contributions(digests, self._tables.plan))
+        out += [self._digester.dead_letter(record) for digest in digests for record in digest.quarantined]
+        return out + [self._digester.receipt(digest) for digest in digests]
+
+    # -- watermarks -----------------------------------------------------------------------------------
+
+    def _marks(self, marks: Mapping[Place, Watermark]) -> list[Out]:
+        return [
+            item
+            for (topic, _), mark in sorted(marks.items())
+            if mark.until > self._watermarks.get((topic, self._partition), Watermark()).until
+            for item in self._digester.mark("mark", topic, mark.until)
+        ]
+
+    def _idle(self) -> dict[Place, Watermark]:
+        """Streams without marks, silent for longer than their policy's `idle_after`, follow the others."""
+        now = self._clock.now()
+        moved = {}
+        for domain in self._tables.plan.domains.values():
+            for place, stream in self._own(domain):
+                after = idle_after(domain, stream)
+                if after is not None and now - self._last_seen.get(place, self._started) > after:
+                    until = self._latest(domain, place)
+                    if until > self._watermarks.get(place, Watermark()).until:
+                        moved[place] = Watermark(until, now)
+        return moved
+
+    async def _stalled(self) -> list[Out]:
+        """Streams without a new mark for longer than their products hold: the wait for them is given up."""
+        now = self._clock.now()
+        out: list[Out] = []
+        for domain in self._tables.plan.domains.values():
+            hold = max(duration_ms(product.policy.window.max_hold) for product in domain.products)
+            for place, _ in self._own(domain):
+                mark = self._watermarks.get(place, Watermark())
+                until = self._latest(domain, place)
+                overdue = now - (mark.at or self._started) > hold
+                if overdue and until > max(mark.until, self._given_up.get(place, NO_MARK)):
+                    end = (await self._reader.end_offsets([place]))[place]
+                    if await self._reader.position(place) >= end:
+                        self._given_up[place] = until
+                        out += self._digester.mark("stalled", place[0], until)
+        return out
+
+    def _own(self, domain: Domain) -> Iterator[tuple[Place, Stream]]:
+        return ((place, s) for place, s in sorted(self._streams.items()) if s in domain.streams)
+
+    def _latest(self, domain: Domain, but: Place) -> int:
+        """The furthest watermark of the domain's other streams in this lane."""
+        others = [
+            self._watermarks.get(place, Watermark()).until for place, _ in self._own(domain) if place != but
+        ]
+        return max(others, default=NO_MARK)
+
+    # -- after a batch --------------------------------------------------------------------------------
+
+    def _offsets(
+        self, digests: list[Digest], marks: Mapping[Place, Watermark]
+    ) -> dict[Place, tuple[int, str]]:
+        """Next offset and watermark of each input partition that moved."""
+        read = {(digest.stream.topic, self._partition): digest.last + 1 for digest in digests}
+        return {
+            place: (read.get(place, self._read.get(place, 0)), mark.metadata())
+            for place, mark in marks.items()
+        }
+
+    def _report(self, digests: list[Digest]) -> None:
+        now = self._clock.now()
+        for digest in digests:
+            place = (digest.stream.topic, self._partition)
+            self._last_seen[place] = now
+            tally, partner = digest.tally, digest.stream.partner
+            self._telemetry.readings(partner, "admitted", "", tally.admitted)
+            for reason, count in tally.quarantined.items():
+                self._telemetry.readings(partner, "quarantined", reason, count)
+            for reason, count in tally.refused.items():
+                self._telemetry.readings(partner, "refused", reason, count)
+            self._telemetry.watermark(place[0], self._partition, self._watermarks[place].until)

@@ -1,0 +1,157 @@
+"""A worker: Faust owns the process, the group membership and the metrics page; lanes do the work.
+
+For each partition of the `lanes` topic that Faust assigns to this worker one lane runs, as a mode service. Faust's
+group is the only membership; a lane that another worker has taken over is fenced by its transactional id and goes.
+Any other failure of a lane stops the worker, which then begins again from what was committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import faust
+import mode
+from faust.types.auth import CredentialsT
+from prometheus_client import CollectorRegistry, generate_latest
+
+LANES = "lanes"
+
+
+class Lane(Protocol):
+    """What a worker runs for a partition."""
+
+    async def start(self) -> None: ...
+    async def step(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+LaneMaker = Callable[[int], Lane]
+
+
+class LaneService(mode.Service):
+    """One lane, stepped until it is stopped; the running step is always finished first."""
+
+    def __init__(self, lane: Lane, fenced: type[Exception], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._lane = lane
+        self._by_another = fenced
+        self._quiet = asyncio.Event()
+        self.fenced = False
+
+    async def on_start(self) -> None:
+        await self._lane.start()
+
+    async def on_stop(self) -> None:
+        await self._quiet.wait()
+        await self._lane.stop()
+
+    @mode.Service.task
+    async def _run(self) -> None:
+        try:
+            while not self.should_stop:
+                await self._lane.step()
+        except self._by_another:
+            self.fenced = True
+        finally:
+            self._quiet.set()
+
+
+class Lanes(mode.Service):
+    """Runs the lanes that Faust assigns, and only those."""
+
+    def __init__(self, app: faust.App, make: LaneMaker, fenced: type[Exception], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._app = app
+        self._make = make
+        self._by_another = fenced
+        self._running: dict[int, LaneService] = {}
+        self._lock = asyncio.Lock()
+
+    @property
+    def partitions(self) -> list[int]:
+        """Partitions of the lanes that run."""
+        return sorted(self._running)
+
+    async def on_start(self) -> None:
+        self._app.on_rebalance_complete.connect(self._follow, weak=False)
+        await self._follow()
+
+    async def on_stop(self) -> None:
+        await self._follow()
+
+    async def _follow(self, *_: Any, **__: Any) -> None:
+        async with self._lock:
+            mine = set() if self.should_stop else self._assigned()
+            gone = [p for p, lane in self._running.items() if p not in mine or lane.fenced]
+            await asyncio.gather(*(self._running.pop(p).stop() for p in gone))
+            for partition in sorted(mine - self._running.keys()):
+                self._running[partition] = LaneService(
+                    self._make(partition), self._by_another, loop=self.loop, beacon=self.beacon
+                )
+            await asyncio.gather(*(lane.maybe_start() for lane in self._running.values()))
+
+    def _assigned(self) -> set[int]:
+        return {tp.partition for tp in self._app.consumer.assignment() if tp.topic == LANES}
+
+
+def make_app(
+    role: str,
+    *,
+    brokers: str,
+    credentials: CredentialsT | None,
+    lanes: int,
+    data: Path,
+    web: tuple[str, int] | None,
+    registry: CollectorRegistry,
+    make: LaneMaker,
+    fenced: type[Exception],
+) -> faust.App:
+    """The Faust app of one role: group `<role>.workers`, lanes by the `lanes` topic, /metrics and /health."""
+    host, port = web or ("127.0.0.1", 0)
+    app = faust.App(
+        f"{role}.workers",
+        broker=[f"kafka://{server}" for server in brokers.split(",")],
+        broker_credentials=credentials,
+        topic_partitions=lanes,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        consumer_auto_offset_reset="earliest",
+        broker_session_timeout=10,
+        broker_heartbeat_interval=2,
+        datadir=str(data),
+        web_enabled=web is not None,
+        web_host=host,
+        web_port=port,
+        worker_redirect_stdouts=False,
+    )
+    membership = app.topic(LANES, key_type=bytes, value_type=bytes, value_serializer="raw", partitions=lanes)
+
+    @app.agent(membership)
+    async def _members(stream: Any) -> None:
+        """The topic stays empty: its partitions only say which lanes this worker has."""
+        async for _ in stream:
+            pass
+
+    started: list[Lanes] = []
+
+    class AppLanes(Lanes):
+        """Faust instantiates services by itself: this one knows its app and its lanes."""
+
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(app, make, fenced, **kwargs)
+            started.append(self)
+
+    app.service(AppLanes)
+
+    @app.page("/metrics")
+    async def _metrics(view: Any, _request: Any) -> Any:
+        return view.bytes(generate_latest(registry), content_type="text/plain; version=0.0.4")
+
+    @app.page("/health")
+    async def _health(view: Any, _request: Any) -> Any:
+        return view.json({"role": role, "lanes": [p for service in started for p in service.partitions]})
+
+    return app

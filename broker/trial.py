@@ -1,0 +1,152 @@
+"""A dry run's wiring: files in, the dry run, files out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from broker.core.areas import AreaTree
+from broker.core.consent import SCHEMA as CONSENT_ROWS
+from broker.core.errors import InputError
+from broker.core.policy import Policy, load
+from broker.core.reasons import REASONS
+from broker.core.references import read_references
+from broker.core.report import decisions_csv, releases_csv
+from broker.edge.clock import SystemClock
+from broker.edge.files import read_areas, read_consent, read_readings, read_sites
+from broker.edge.keys import LocalKeys, load_keys
+from broker.stages.dryrun import DryRun, Recorded, dry_run
+
+TRIAL_KEYS = LocalKeys(bytes(32))
+"""Known to everybody: pseudonyms never leave a dry run, and its rounding is a trial's."""
+
+
+def run_trial(
+    policy_file: Path,
+    readings: Mapping[str, Path],
+    sites: Path,
+    areas: Path,
+    consent: Path | None,
+    cut: str | None,
+    key_file: Path | None,
+    out: Path,
+) -> tuple[dict[str, Any], list[str]]:
+    """Reads the files, decides, writes `out`; the summary, and notes for the person at the terminal."""
+    policy = load(_text(policy_file), str(policy_file))
+    tree = AreaTree.from_rows(policy.areas.hierarchy, read_areas(areas))
+    clock = SystemClock().now()
+    moment = _moment(cut)
+    result = dry_run(
+        policy,
+        read_references(policy, _references(policy, policy_file)),
+        _recorded(policy, readings, sites, consent),
+        tree,
+        load_keys(key_file) if key_file else TRIAL_KEYS,
+        now=max(clock, moment or clock),
+        cut=moment,
+    )
+    return _write(result, out), _notes(result)
+
+
+def _recorded(policy: Policy, readings: Mapping[str, Path], sites: Path, consent: Path | None) -> Recorded:
+    if set(readings) != set(policy.inputs):
+        raise InputError(
+            "wrong_inputs",
+            f"--readings names {', '.join(sorted(readings))}; the policy's inputs are "
+            f"{', '.join(sorted(policy.inputs))}: give one file for each",
+        )
+    frames: dict[str, dict[str, pl.DataFrame]] = {}
+    quarantined: Counter[str] = Counter()
+    for name, path in readings.items():
+        spec = policy.inputs[name]
+        base, timezone = policy.window.base, policy.window.timezone
+        found = read_readings(path, unit=spec.unit, kind=spec.kind, base=base, timezone=timezone)
+        frames[name] = found.frames
+        quarantined.update(found.quarantined)
+    table = read_sites(sites)
+    said = read_consent(consent) if consent else CONSENT_ROWS.to_frame()
+    return Recorded(frames, quarantined, table.rows, table.holdings, said)
+
+
+def _references(policy: Policy, policy_file: Path) -> dict[str, bytes]:
+    found = {}
+    for name, reference in policy.references.items():
+        for folder in (
+            policy_file.parent,
+            policy_file.parent / "references",
+            policy_file.parent.parent / "references",
+        ):
+            path = folder / reference.file
+            if path.is_file():
+                found[name] = path.read_bytes()
+                break
+    return found
+
+
+def _write(result: DryRun, out: Path) -> dict[str, Any]:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "releases.csv").write_bytes(releases_csv(result.decisions))
+    (out / "decisions.csv").write_bytes(decisions_csv(result.decisions))
+    summary = {
+        "read": result.read,
+        "admitted": result.admitted,
+        "quarantined": result.quarantined,
+        "refused": result.refused,
+        "cells": {
+            "published": sum(d.summary.published for d in result.decisions),
+            "primary": sum(d.summary.primary for d in result.decisions),
+            "secondary": sum(d.summary.secondary for d in result.decisions),
+        },
+    }
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def _notes(result: DryRun) -> list[str]:
+    """What a person must know: sites that cannot count, who is waited for, what was left aside and by whose fault."""
+    notes = [
+        f"partner {partner}, delivery point {point or '(none)'}: {REASONS[reason].text}; the partner must correct "
+        f"its site record [{reason}]"
+        for partner, point, reason in result.problems[:20]
+    ]
+    if len(result.problems) > 20:
+        notes.append(f"{len(result.problems) - 20} more sites that cannot count")
+    if result.waiting_for and not result.decisions:
+        notes.append(
+            f"nothing is released: no reading of {', '.join(result.waiting_for)}, and the policy holds windows for "
+            "every contributing partner [stalled]"
+        )
+    for counts in (result.quarantined, result.refused):
+        notes += [
+            f"{count} readings {REASONS[reason].outcome}: {REASONS[reason].text} "
+            f"(must act: {REASONS[reason].must_act}) [{reason}]"
+            for reason, count in counts.items()
+        ]
+    return notes
+
+
+def _moment(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InputError("bad_timestamp", f"`{text}` is not ISO 8601", where="--cut") from error
+    if moment.tzinfo is None:
+        raise InputError("bad_timestamp", f"`{text}` has no offset: write for example {text}Z", where="--cut")
+    return int(moment.timestamp() * 1000)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            "unreadable_file", f"cannot be read as UTF-8 text ({error})", where=str(path)
+        ) from error
