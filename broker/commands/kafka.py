@@ -56,9 +56,8 @@ def up(home: Path, port: int | None, as_json: bool) -> None:
     if not as_json:
         click.echo(f"starting Kafka in {home} …", err=True)
     with EmbeddedKafka(home, port=port) as kafka:
-        status = kafka.home.status()
-        _print(_facts("running", kafka.home, status.state), as_json)
         try:
+            _print(_facts("running", kafka.home, kafka.home.read_state()), as_json)
             kafka.watch()
         except KeyboardInterrupt:
             click.echo("stopping Kafka …", err=True)

@@ -57,9 +57,7 @@ def test_a_wrong_call_is_status_2(arguments: list[str]) -> None:
     assert cli.run(arguments) == 2
 
 
-def test_help_names_every_command_and_status_without_importing_them(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_help_names_every_command_and_status_without_importing_them() -> None:
     loaded = (
         "import sys; from broker import cli; cli.run(['--help']); print(sorted(sys.modules), file=sys.stderr)"
     )

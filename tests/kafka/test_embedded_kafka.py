@@ -59,7 +59,9 @@ def up(home: Path) -> tuple[subprocess.Popen[str], dict[str, Any]]:
         [*BROKER, "up", "--home", str(home), "--json"], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    return process, json.loads(process.stdout.readline())
+    line = process.stdout.readline()
+    assert line, f"it did not start; its log ends: {Home(home).log.read_text()[-2000:]}"
+    return process, json.loads(line)
 
 
 def gone(process: subprocess.Popen[str], facts: dict[str, Any], home: Path) -> None:

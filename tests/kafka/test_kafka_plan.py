@@ -68,6 +68,7 @@ def test_each_topic_is_written_by_exactly_its_owners() -> None:
             "sites": {owner},
             "consent": {owner},
             "dlq": {"broker-ingest"},
+            "receipts": {"broker-ingest"},
             "out": {"broker-release"},
         }
         assert found == expected.get(topic, by_kind.get(kind)), topic
