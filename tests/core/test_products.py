@@ -35,14 +35,14 @@ def product(
     days: frozenset[str] | None = None,
     **measures: Any,
 ) -> Product:
-    """energy: intervals of electricity by a, b, c; water: registers of w, x. days: what counts for energy."""
+    """energy: intervals of electricity by a, b, c; water: registers of w, x, a. days: what counts for energy."""
     every = {
         "energy": {"measure": "electricity", "unit": "Wh", "kind": "interval", "partners": ("a", "b", "c")},
         "water": {
             "measure": "water",
             "unit": "mL",
             "kind": "register",
-            "partners": ("w", "x"),
+            "partners": ("w", "x", "a"),
             "max_gap": "P1D",
         },
     }
@@ -424,6 +424,14 @@ def test_candidates_are_what_each_partner_knows_of_its_own_condition() -> None:
     what = product(vacant=Count(kind="count", where=where(energy="sum < 20", water="sum < 20")))
     candidates = of(rows, what).candidates("vacant").select("premises", "partner", "counted").rows()
     assert candidates == [(H1, "a", True), (H1, "w", True), (H2, "a", False), (name("h3"), "w", False)]
+
+
+def test_a_partner_of_both_inputs_knows_both_conditions() -> None:
+    rows = energy(ALL, value=1) + waters(ALL, value=100, partner="a")  # a sees that water is not low
+    rows += energy(ALL, "e2", 1, premises="h2") + waters(ALL, "w2", 1, premises="h2", partner="a")
+    what = product(vacant=Count(kind="count", where=where(energy="sum < 20", water="sum < 20")))
+    candidates = of(rows, what).candidates("vacant")
+    assert candidates.select("premises", "partner", "counted").rows() == [(H2, "a", True)]
 
 
 def test_what_the_fold_gives_the_products_take() -> None:
