@@ -44,6 +44,7 @@ _SCRAM_ITERATIONS = 8192
 # Below the range from which Linux takes ports for outgoing connections, so that none slips in before the
 # broker.
 _PORT_RANGE = range(20_000, 32_000)
+_PORT_ATTEMPTS = 3
 # How Java ends on SIGTERM: by its own handler, or, very early, by the signal itself.
 _STOPPED = {128 + signal.SIGTERM, -signal.SIGTERM}
 
@@ -122,7 +123,7 @@ class EmbeddedKafka:
         self.home.prepare()
         self._lock = self.home.lock(STOP_TIMEOUT)
         try:
-            self._start_locked()
+            self._start_on_free_ports()
         except BaseException:  # Ctrl-C too: no process and no lock may stay behind
             self.stop()
             raise
@@ -146,6 +147,18 @@ class EmbeddedKafka:
         begin = self.home.log.stat().st_size
         if self._process.wait() not in _STOPPED:
             raise jvm.explain(self.home.log, begin)
+
+    def _start_on_free_ports(self) -> None:
+        """Another program may take a port between its choice and its use: then choose again."""
+        for _ in range(_PORT_ATTEMPTS - 1):
+            try:
+                self._start_locked()
+            except OperatorError as error:
+                if error.reason != "port_taken":
+                    raise
+            else:
+                return
+        self._start_locked()
 
     def _start_locked(self) -> None:
         pki = ensure_pki(self.home.tls, dt.datetime.now(dt.UTC))
