@@ -32,7 +32,7 @@ PUBLISHED = {
     40: ("consent-state.avsc", "bf50baead77ca95c"),
     41: ("consent-heartbeat.avsc", "ffba2178fa544cf3"),
     50: ("control.avsc", "e92c7bf2315ed3a8"),
-    70: ("release-manifest.avsc", "3084314f1bdec026"),
+    70: ("release-manifest.avsc", "aafe15ced1d6b2ff"),
     71: ("release-cells.avsc", "3563a4f1a2f044ec"),
     80: ("log-leaf.avsc", "00912dd22ceed18d"),
     90: ("quarantine.avsc", "66b0be5002ea36d0"),
