@@ -201,10 +201,10 @@ def _streams_of(policy: Policy, name: str, spec: Input, known: list[Stream]) -> 
                 "correct the policy, or the partner's file",
             )
         for stream in own:
-            if stream.unit != spec.unit:
+            if stream.unit != spec.smallest:
                 raise _bad(
                     policy.product,
-                    f"inputs.{name}.unit is {spec.unit}, but {stream.topic} is in {stream.unit}",
+                    f"inputs.{name} is in {spec.smallest}, but {stream.topic} is in {stream.unit}",
                 )
             if stream.net and not spec.net:
                 raise _bad(

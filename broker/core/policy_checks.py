@@ -254,7 +254,7 @@ def _about_figure(policy: Policy, at: str, measure: Count | Sum) -> list[str]:
     if isinstance(measure, Sum):
         if measure.input is None:
             return [f"`{at}.input` is missing: a sum names one of {inputs}"]
-        unit = policy.inputs[measure.input].unit
+        unit = policy.inputs[measure.input].smallest
         try:
             model.unit_divisor(unit, measure.unit)
         except InputError as error:

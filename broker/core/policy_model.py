@@ -94,7 +94,7 @@ Positive = Annotated[StrictInt, Field(ge=1, le=1_000_000_000)]
 Where = dict[Key, Annotated[Condition, BeforeValidator(_condition), PlainSerializer(str)]]
 Names = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)]
 Keys = Annotated[tuple[Key, ...], AfterValidator(_distinct)]
-Unit = Literal["Wh", "mL"]
+Unit = Literal["Wh", "kWh", "MWh", "GWh", "mL", "L", "m3"]
 
 
 class _Model(BaseModel):
@@ -141,6 +141,16 @@ class Input(_Model):
     assign: Literal["start"] | None = None
     net: StrictBool = False
     days: Key | None = None
+
+    @property
+    def smallest(self) -> Literal["Wh", "mL"]:
+        """The unit in which the input's values are whole numbers everywhere inside the broker."""
+        return "Wh" if self.unit in _TEN["Wh"] else "mL"
+
+    @property
+    def factor(self) -> int:
+        """How many of the smallest unit make one of the input's unit, in which conditions are written."""
+        return unit_divisor(self.smallest, self.unit)
 
 
 class WindowRule(_Model):

@@ -89,7 +89,7 @@ class Units:
         if not isinstance(rule, Count | Sum) or not rule.where:
             raise ProgrammerError("no_condition", f"{measure} has no condition, hence no candidates")
         known = pl.concat(
-            self.frames[name].select("premises", "partner", *_PLACE, _meets(condition).alias("met"))
+            self.frames[name].select("premises", "partner", *_PLACE, self._meets(name, condition).alias("met"))
             for name, condition in sorted(rule.where.items())
         )
         counted = self._meeting(rule.where).select("premises", counted=True)
@@ -103,12 +103,15 @@ class Units:
             .sort("premises", "partner")
         )
 
+    def _meets(self, name: str, condition: Condition) -> pl.Expr:
+        return _meets(condition, self.product.policy.inputs[name].factor)
+
     def _meeting(self, where: dict[str, Condition]) -> pl.DataFrame:
         """The premises (one column) that meet every condition; without one, all that any frame has."""
         if not where:
             return pl.concat(frame.select("premises") for frame in self.frames.values()).unique()
         met = [
-            self.frames[name].filter(_meets(condition)).select("premises").unique()
+            self.frames[name].filter(self._meets(name, condition)).select("premises").unique()
             for name, condition in sorted(where.items())
         ]
         return reduce(_only, met)
@@ -225,8 +228,9 @@ def _number(frame: pl.DataFrame) -> int:
     return frame["premises"].n_unique()
 
 
-def _meets(condition: Condition) -> pl.Expr:
-    """The condition on a premises' total, peak and n, as `Condition.holds` defines it.
+def _meets(condition: Condition, factor: int) -> pl.Expr:
+    """The condition on a premises' total, peak and n, as `Condition.holds` defines it. factor: how many of
+    the smallest unit, in which the frame's values are, make one of the condition's.
 
     A mean is not multiplied out, which could leave int64: x < k for a whole k iff floor(x) < k, x <= k iff
     ceil(x) <= k, and so their opposites.
@@ -234,5 +238,5 @@ def _meets(condition: Condition) -> pl.Expr:
     floor, ceil = pl.col("total") // pl.col("n"), -(-pl.col("total") // pl.col("n"))
     mean = floor if condition.op in ("<", ">=") else ceil
     left = {"sum": pl.col("total"), "mean": mean, "max": pl.col("peak")}[condition.stat]
-    right = condition.threshold
+    right = condition.threshold * factor
     return {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right}[condition.op]

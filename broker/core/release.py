@@ -278,7 +278,7 @@ class _Decider:
                 for figure, who, value in zip(found, people, exact, strict=True)
             ]
         assert measure.input is not None  # validation fills it in
-        divisor = unit_divisor(self._policy.inputs[measure.input].unit, measure.unit)
+        divisor = unit_divisor(self._policy.inputs[measure.input].smallest, measure.unit)
         exact = [rounding.in_unit(figure.total, divisor) for figure in found]
         if rule is None or rule.magnitudes is None:
             return list(zip(exact, exact, strict=True))

@@ -118,7 +118,7 @@ def _plan(
             name,
             spec.measure,
             spec.kind,
-            spec.unit,
+            spec.smallest,
             spec.net,
         )
         for name, spec in policy.inputs.items()

@@ -271,7 +271,7 @@ def test_a_list_with_one_wrong_entry_is_not_called_empty() -> None:
         ([("inputs.energy.max_gap", "P1D")], "kind: register only"),
         ([("inputs.water.assign", "start")], "kind: interval only"),
         ([("inputs.water.max_gap", "P3D")], "at most two base windows"),
-        ([("inputs.water.unit", "L")], "`inputs.water.unit`"),
+        ([("inputs.water.unit", "gal")], "`inputs.water.unit`"),
         ([("inputs.energy.days", "warm-days")], "not in `references`"),
         ([("inputs.energy.days", ...)], "used by no input"),
         ([("inputs.water.net", "no")], "true or false"),
