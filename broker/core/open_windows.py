@@ -20,6 +20,7 @@ from typing import Any
 
 import polars as pl
 
+from broker.core.bits import rename_bits
 from broker.core.calendar import Window
 from broker.core.fold import retract, retract_rollups, roll_up
 from broker.core.fold_frames import ROWS
@@ -80,7 +81,13 @@ class OpenWindows:
     # -- what arrives ---------------------------------------------------------------------------------
 
     def set_plan(self, plan: Plan) -> None:
-        """The products in force. A domain's first window is the earliest that one of its products takes."""
+        """The products in force. A domain's first window is the earliest that one of its products takes.
+
+        What is held keeps its meaning: bits are numbered anew, those of products that are gone are cleared.
+        """
+        former = {} if self._plan is None else self._plan.domains
+        for name, domain in former.items():
+            self._renumber(self._book(name), _names(domain), _names(plan.domains.get(name)))
         self._plan = plan
         for name, domain in plan.domains.items():
             if name not in self._books:
@@ -182,6 +189,19 @@ class OpenWindows:
     def _book(self, domain: str) -> _Book:
         return self._books.setdefault(domain, _Book(self._closed_until.get(domain, NEVER)))
 
+    @staticmethod
+    def _renumber(book: _Book, written: list[str], now: list[str]) -> None:
+        if written == now:
+            return
+        book.rows = {
+            start: [rename_bits(rows, "mask", written, now) for rows in chunks]
+            for start, chunks in book.rows.items()
+        }
+        book.rollups = {
+            start: rename_bits(rows, "mask", written, now) for start, rows in book.rollups.items()
+        }
+        book.retractions = [rename_bits(rows, "bits", written, now) for rows in book.retractions]
+
     def _closable(self, domain: Domain) -> tuple[str, ...] | None:
         """The topics left out of the next base window, or None where it must stay open."""
         if not domain.streams:
@@ -245,6 +265,10 @@ class OpenWindows:
         book.left_out = {start: topics for start, topics in book.left_out.items() if start >= oldest}
         if not book.rows:
             book.retractions = []
+
+
+def _names(domain: Domain | None) -> list[str]:
+    return [] if domain is None else [product.name for product in domain.products]
 
 
 def _together(chunks: list[pl.DataFrame], retractions: list[pl.DataFrame]) -> pl.DataFrame:
