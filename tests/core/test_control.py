@@ -1,0 +1,212 @@
+"""Which products run: those that every partner signed, whatever is wrong with the others."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from typing import Any
+
+import polars as pl
+import pytest
+from policy_samples import changed
+
+from broker.core.agreement import partners_of, sign_agreement
+from broker.core.areas import AreaTree
+from broker.core.control import ControlState
+from broker.core.note import make_signer
+from broker.core.policy import load
+
+AREAS = AreaTree.from_rows(
+    "iris-2026",
+    pl.DataFrame(
+        [("e", None, "epci"), ("c", "e", "commune"), ("i", "c", "iris")],
+        schema=["area", "parent", "level"],
+        orient="row",
+    ),
+)
+COLD = "date\n2026-01-03\n"
+SIGNERS = {name: make_signer(name, name.encode().ljust(32)) for name in ("energy-a", "energy-b", "water-n")}
+POWER = {"name": "power", "measure": "electricity", "kind": "interval", "unit": "Wh", "net": False}
+WATER = {"name": "water", "measure": "water", "kind": "register", "unit": "mL"}
+PARTNERS: dict[str, dict[str, Any]] = {
+    "energy-a": {"holding": "holding-a", "streams": [POWER]},
+    "energy-b": {"holding": "holding-b", "streams": [POWER]},
+    "water-n": {"holding": "water-holding", "streams": [WATER]},
+}
+
+
+def text(product: str, *changes: tuple[str, Any]) -> str:
+    digest = f"sha256:{sha256(COLD.encode()).hexdigest()}"
+    return changed(("product", product), ("references.cold-days.sha256", digest), *changes)
+
+
+def activation(product: str, *changes: tuple[str, Any]) -> dict[str, Any]:
+    policy = load(text(product, *changes), product)
+    notes = {partner: sign_agreement(policy, SIGNERS[partner]) for partner in partners_of(policy)}
+    return {
+        "policy": text(product, *changes),
+        "agreements": notes,
+        "active_from": 1000,
+        "references": {"cold-days": COLD},
+    }
+
+
+def state(**activations: dict[str, Any]) -> ControlState:
+    control = ControlState()
+    for name, partner in PARTNERS.items():
+        body = {**partner, "agreement_key": SIGNERS[name].verifier.vkey}
+        assert control.apply("partner", name, json.dumps(body))
+    for name, body in activations.items():
+        assert control.apply("activation", name, json.dumps(body))
+    return control
+
+
+def running(control: ControlState) -> tuple[list[str], dict[str, list[str]]]:
+    plan, left_out = control.plan(AREAS, "Europe/Paris")
+    return sorted(plan.products()), left_out
+
+
+def test_a_product_that_everybody_signed_runs_from_its_start() -> None:
+    plan, left_out = state(alpha=activation("alpha")).plan(AREAS, "Europe/Paris")
+    assert left_out == {}
+    (domain,) = plan.domains.values()
+    (product,) = domain.products
+    assert product.active_from == 1000
+    assert product.references == {"cold-days": frozenset({"2026-01-03"})}
+    assert [stream.topic for stream in domain.streams] == [
+        "in.energy-a.power",
+        "in.energy-b.power",
+        "in.water-n.water",
+    ]
+
+
+def unsigned() -> dict[str, Any]:
+    return activation("alpha") | {"agreements": {}}
+
+
+def one_missing() -> dict[str, Any]:
+    body = activation("alpha")
+    del body["agreements"]["water-n"]
+    return body
+
+
+def wrongly_signed() -> dict[str, Any]:
+    body = activation("alpha")
+    stranger = make_signer("energy-b", b"another key".ljust(32))
+    body["agreements"]["energy-b"] = sign_agreement(load(body["policy"], "alpha"), stranger)
+    return body
+
+
+def signed_for_another() -> dict[str, Any]:
+    body = activation("alpha")
+    body["agreements"]["energy-a"] = body["agreements"]["energy-b"]
+    return body
+
+
+def altered() -> dict[str, Any]:
+    return activation("alpha") | {"policy": text("alpha", ("disclosure.min_contributors", 3))}
+
+
+def bad_reference() -> dict[str, Any]:
+    return activation("alpha") | {"references": {"cold-days": COLD + "2026-01-04\n"}}
+
+
+def no_reference() -> dict[str, Any]:
+    return activation("alpha") | {"references": {}}
+
+
+def garbage() -> dict[str, Any]:
+    return activation("alpha") | {"policy": "product: [alpha"}
+
+
+def unknown_field() -> dict[str, Any]:
+    return activation("alpha") | {"policy": text("alpha") + "\nspecial: yes\n"}
+
+
+def empty_rule() -> dict[str, Any]:
+    return activation("alpha") | {"policy": text("alpha", ("disclosure.min_holdings", ...))}
+
+
+def disagreeing() -> dict[str, Any]:
+    return activation("zulu", ("window.lateness", "P2D"))
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (unsigned, "energy-a"),
+        (one_missing, "water-n"),
+        (wrongly_signed, "energy-b"),
+        (signed_for_another, "energy-a"),
+        (altered, "min_contributors"),
+        (bad_reference, "wrong_reference"),
+        (no_reference, "bad_reference"),
+        (garbage, "alpha"),
+        (unknown_field, "special"),
+        (empty_rule, "empty_rule"),
+        (disagreeing, "domain_disagrees"),
+    ],
+)
+def test_a_product_that_may_not_run_is_left_out_with_its_reason_and_the_others_run(
+    body: Any, named: str
+) -> None:
+    wrong = body()
+    name = "zulu" if body is disagreeing else "alpha"
+    products, left_out = running(state(**{name: wrong, "beta": activation("beta")}))
+    assert products == ["beta"]
+    assert list(left_out) == [name]
+    said = " ".join(left_out[name])
+    if body is altered:  # the digests differ: each of the three signed another one
+        assert len(left_out[name]) == 3
+    else:
+        assert named in said
+
+
+def test_a_product_whose_partner_has_gone_stops_and_starts_again_with_it() -> None:
+    control = state(alpha=activation("alpha"))
+    body = json.dumps(control.partners["water-n"])
+    control.apply("partner", "water-n", None)
+    assert running(control)[0] == []
+    control.apply("partner", "water-n", body)
+    assert running(control) == (["alpha"], {})
+
+
+def test_a_changed_agreement_key_stops_what_the_old_one_signed() -> None:
+    control = state(alpha=activation("alpha"))
+    other = make_signer("energy-a", b"new".ljust(32)).verifier.vkey
+    control.apply("partner", "energy-a", json.dumps({**control.partners["energy-a"], "agreement_key": other}))
+    products, left_out = running(control)
+    assert products == []
+    assert "energy-a" in left_out["alpha"][0]
+
+
+def test_an_activation_is_removed_and_one_that_is_unknown_need_not_be() -> None:
+    control = state(alpha=activation("alpha"), beta=activation("beta"))
+    control.apply("activation", "alpha", None)
+    control.apply("activation", "never", None)
+    assert running(control)[0] == ["beta"]
+
+
+def test_a_kind_of_a_later_version_is_said_not_to_be_known() -> None:
+    control = ControlState()
+    assert not control.apply("key-event", "2026", "{}")
+    assert control == ControlState()
+
+
+def test_the_state_travels_whole_and_its_bytes_do_not_depend_on_the_order_of_records() -> None:
+    one = state(alpha=activation("alpha"), beta=activation("beta"))
+    other = ControlState()
+    for name in sorted(one.activations, reverse=True):
+        other.apply("activation", name, json.dumps(one.activations[name]))
+    for name in sorted(one.partners, reverse=True):
+        other.apply("partner", name, json.dumps(one.partners[name]))
+    assert one.dump() == other.dump()
+    again = ControlState.load(one.dump())
+    assert again == one
+    assert again.dump() == one.dump()
+    assert again.plan(AREAS, "Europe/Paris") == one.plan(AREAS, "Europe/Paris")
+
+
+def test_an_empty_state_has_an_empty_plan() -> None:
+    plan, left_out = ControlState().plan(AREAS, "Europe/Paris")
+    assert (plan.domains, left_out) == ({}, {})

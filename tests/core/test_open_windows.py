@@ -1,0 +1,424 @@
+"""When windows close, what is in them then, and what a lane that begins again makes of the same records."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import polars as pl
+import pytest
+from windows_world import (
+    BY_DAY,
+    HOUR,
+    HOURLY,
+    LANES,
+    START,
+    STREAMS,
+    Outcome,
+    Record,
+    begun,
+    chunk,
+    interleaved,
+    lanes_of,
+    mark,
+    marks,
+    outcome,
+    plain,
+    plan_of,
+    play,
+    retraction,
+    rows,
+    stalled,
+    take,
+    totals,
+    use,
+)
+
+from broker.core.open_windows import Closed, Due, OpenWindows
+from broker.core.plan import Plan
+
+ONE = {"hourly": HOURLY}
+TWO = {"daily": BY_DAY, "hourly": HOURLY}  # bits 0 and 1
+
+
+def closed(plan: Plan, *log: Record) -> list[Closed]:
+    return list(play(begun(plan), log))
+
+
+def due(found: list[Closed], product: str) -> list[Due]:
+    return [each for one in found for each in one.due if each.product.name == product]
+
+
+# -- when ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("last", range(len(marks(1))))
+def test_a_window_closes_only_when_every_lane_of_every_stream_has_passed_it(last: int) -> None:
+    *others, missing = marks(1)[last:] + marks(1)[:last]
+    assert closed(plan_of(**ONE), *others) == []
+    assert len(closed(plan_of(**ONE), *others, missing)) == 1
+
+
+@pytest.mark.parametrize("lateness", ["PT0S", "PT2H"])
+def test_a_window_closes_at_its_end_and_lateness_to_the_millisecond(lateness: str) -> None:
+    plan = plan_of(hourly=HOURLY | {"lateness": lateness})
+    end = 1 + plan.domains["housing"].lateness / HOUR
+    *others, last = marks(end)
+    _, (topic, lane, until) = last
+    assert closed(plan, *others, ("mark", (topic, lane, until - 1))) == []
+    (found,) = closed(plan, *others, last)
+    assert (found.window.start, found.window.end) == (START, START + HOUR)
+
+
+def test_a_mark_that_goes_back_changes_nothing() -> None:
+    windows = begun(plan_of(**ONE))
+    assert len(list(play(windows, [*marks(2), *marks(1), *marks(2)]))) == 2
+    assert windows.watermark(STREAMS["a"]) == START + 2 * HOUR
+
+
+def test_windows_close_each_once_in_the_order_of_time() -> None:
+    found = closed(plan_of(**ONE), *marks(3), *marks(5))
+    assert [each.window.start for each in found] == [START + hour * HOUR for hour in range(5)]
+
+
+def test_what_a_closing_completes_is_decided_longest_first_then_by_name() -> None:
+    plan = plan_of(zeta=HOURLY, alpha=HOURLY, middle=BY_DAY)
+    found = closed(plan, *marks(24))
+    assert [each.product.name for each in found[0].due] == ["alpha", "zeta"]
+    assert [each.product.name for each in found[-1].due] == ["middle", "alpha", "zeta"]
+
+
+def test_a_product_takes_no_window_that_began_before_it_was_active() -> None:
+    late = plan_of(START + HOUR, **TWO)
+    windows = OpenWindows(LANES)
+    windows.restore({"closed_until": {"housing": START}, "left_out": {}, "marks": [], "stalled": []})
+    windows.set_plan(late)
+    found = list(play(windows, marks(48)))
+    hourly, daily = due(found, "hourly"), due(found, "daily")
+    assert [each.window.start for each in hourly] == [START + hour * HOUR for hour in range(1, 48)]
+    assert [each.window.start for each in daily] == [START + 24 * HOUR]
+
+
+def test_nothing_closes_without_a_plan() -> None:
+    assert list(play(OpenWindows(LANES), marks(5))) == []
+
+
+# -- what ---------------------------------------------------------------------------------------------
+
+
+def test_a_longer_window_holds_every_base_window_whole() -> None:
+    sent = [chunk(use("a1", hour, hour, mask=3), use("b2", hour, 1, mask=3)) for hour in range(23, -1, -1)]
+    found = closed(plan_of(**TWO), *sent, *marks(24))
+    (daily,) = due(found, "daily")
+    assert sorted(daily.rollups["window"].unique()) == [START + hour * HOUR for hour in range(24)]
+    assert totals(daily.rollups, 0) == {"energy-a": sum(range(24)), "energy-b": 24}
+    for hour, each in enumerate(due(found, "hourly")):
+        assert totals(each.rollups, 1) == {"energy-a": hour, "energy-b": 1}
+
+
+def test_the_day_when_clocks_go_forward_is_complete_after_23_hours() -> None:
+    day = 19 * 24  # 2026-03-29
+    found = list(play(begun(plan_of(START + day * HOUR, **TWO)), marks(day + 23)))
+    (daily,) = due(found, "daily")
+    assert daily.window.end - daily.window.start == 23 * HOUR
+    assert len(found) == 23
+
+
+def test_rows_for_a_closed_window_change_nothing_and_are_counted_as_late() -> None:
+    windows = begun(plan_of(**ONE))
+    list(play(windows, [chunk(use("a1", 0)), *marks(1)]))
+    late = rows(use("a1", 0, 7), use("a2", 0, 7))
+    assert not windows.fold("housing", START, late, 9)
+    assert windows.fold("housing", START + HOUR, rows(use("a1", 1, 5)), 10)
+    assert windows.late("housing") == 2
+    (found,) = play(windows, marks(2), 11)
+    assert totals(found.rollup) == {"energy-a": 5}
+
+
+def test_open_windows_are_those_with_contributions() -> None:
+    windows = begun(plan_of(**ONE))
+    assert windows.open_count("housing") == windows.open_count("another") == windows.late("another") == 0
+    list(play(windows, [chunk(use("a1", 0)), chunk(use("a1", 2)), chunk(use("a2", 2))]))
+    assert windows.open_count("housing") == 2
+    list(play(windows, marks(1), 3))
+    assert windows.open_count("housing") == 1
+    assert windows.next_start("housing") == START + HOUR
+
+
+# -- stalled ------------------------------------------------------------------------------------------
+
+
+def given_up(hour: int) -> list[Record]:
+    """Supplier a has sent everything, b nothing in lane 1; the wait for that is given up."""
+    return [mark("a", 0, hour), mark("a", 1, hour), mark("b", 0, hour), stalled("b", 1, hour)]
+
+
+def test_a_window_that_is_held_for_a_stalled_stream_is_abandoned() -> None:
+    (found,) = closed(plan_of(**ONE), chunk(use("a1", 0), use("b2", 0)), *given_up(1))
+    (only,) = found.due
+    assert only.abandoned
+    assert [stream.topic for stream in only.left_out] == ["in.energy-b.electricity"]
+
+
+def test_release_without_says_who_is_left_out_and_none_of_its_rows_count() -> None:
+    plan = plan_of(hourly=HOURLY | {"on_stall": "release_without"})
+    (found,) = closed(plan, chunk(use("a1", 0), use("b2", 0)), *given_up(1))
+    (only,) = found.due
+    assert not only.abandoned
+    assert [stream.topic for stream in only.left_out] == ["in.energy-b.electricity"]
+    assert totals(only.rollups) == {"energy-a": 100}
+
+
+def test_one_stalled_hour_leaves_the_stream_out_of_the_whole_day_and_of_no_other() -> None:
+    windows = {"on_stall": "release_without"}
+    plan = plan_of(daily=BY_DAY | windows, hourly=HOURLY | windows)
+    sent = [chunk(use("a1", hour, mask=3), use("b2", hour, mask=3)) for hour in range(48)]
+    found = closed(plan, *sent, *marks(5), *given_up(6), *marks(48))
+    first, second = due(found, "daily")
+    assert totals(first.rollups, 0) == {"energy-a": 2400}
+    assert [stream.partner for stream in first.left_out] == ["energy-b"]
+    assert totals(second.rollups, 0) == {"energy-a": 2400, "energy-b": 2400}
+    assert second.left_out == ()
+    out = [each.window.start for each in due(found, "hourly") if each.left_out]
+    assert out == [START + 5 * HOUR]
+
+
+def test_each_product_answers_a_stall_in_its_own_way() -> None:
+    plan = plan_of(holds=HOURLY, goes=HOURLY | {"on_stall": "release_without"})
+    (found,) = closed(plan, *given_up(1))
+    assert {each.product.name: each.abandoned for each in found.due} == {"holds": True, "goes": False}
+
+
+def test_a_lane_that_is_not_given_up_still_holds_the_window() -> None:
+    *some, last = given_up(2)
+    assert closed(plan_of(**ONE), *some[:2], last) == []  # lane 0 of b has said nothing
+    assert len(closed(plan_of(**ONE), *some, stalled("b", 1, 1))) == 1  # given up for one hour only
+
+
+def test_a_stream_that_comes_back_in_time_is_not_left_out() -> None:
+    (found,) = closed(plan_of(**ONE), stalled("b", 1, 1), mark("b", 1, 1), *marks(1)[:3])
+    (only,) = found.due
+    assert not only.left_out
+    assert not only.abandoned
+
+
+# -- retractions --------------------------------------------------------------------------------------
+
+
+def test_a_home_that_withdraws_late_in_the_day_is_gone_from_the_whole_day() -> None:
+    sent = [chunk(use("a1", hour, mask=3), use("a2", hour, mask=3)) for hour in range(24)]
+    log = [*sent, *marks(20), retraction("a1", 3), *marks(24)]
+    found = closed(plan_of(**TWO), *log)
+    (daily,) = due(found, "daily")
+    assert totals(daily.rollups, 0) == {"energy-a": 2400}
+    assert [totals(each.rollups, 1)["energy-a"] for each in due(found, "hourly")] == [200] * 20 + [100] * 4
+
+
+def test_a_retraction_reaches_only_its_products() -> None:
+    log = [*(chunk(use("a1", hour, mask=3)) for hour in range(24)), retraction("a1", 1), *marks(24)]
+    found = closed(plan_of(**TWO), *log)
+    assert totals(due(found, "daily")[0].rollups, 0) == {}
+    assert totals(due(found, "hourly")[0].rollups, 1) == {"energy-a": 100}
+
+
+def test_a_retraction_reaches_only_what_precedes_it() -> None:
+    log = [chunk(use("a1", 0)), retraction("a1"), chunk(use("a1", 1)), *marks(2)]
+    first, second = closed(plan_of(**ONE), *log)
+    assert (totals(first.rollup), totals(second.rollup)) == ({}, {"energy-a": 100})
+
+
+def test_what_follows_a_retraction_counts_although_its_window_had_closed_roll_ups() -> None:
+    """Consent given again: only what was there at the withdrawal is gone."""
+    sent = [chunk(use("a1", hour)) for hour in range(24)]
+    log = [*sent[:4], *marks(4), retraction("a1"), *sent[4:], *marks(24)]
+    (daily,) = due(closed(plan_of(daily=BY_DAY), *log), "daily")
+    assert totals(daily.rollups) == {"energy-a": 2000}
+
+
+def test_a_retraction_from_a_moment_leaves_what_lies_before() -> None:
+    log = [*(chunk(use("a1", hour)) for hour in range(24)), *marks(20)]
+    (daily,) = due(
+        closed(plan_of(daily=BY_DAY), *log, retraction("a1", 1, START + 6 * HOUR), *marks(24)), "daily"
+    )
+    assert totals(daily.rollups) == {"energy-a": 600}
+
+
+def test_a_retraction_after_the_closing_mark_changes_no_release() -> None:
+    log = [chunk(use("a1", 0)), *marks(1), retraction("a1"), *marks(2)]
+    first, _ = closed(plan_of(**ONE), *log)
+    assert totals(first.due[0].rollups) == {"energy-a": 100}
+
+
+# -- another plan -------------------------------------------------------------------------------------
+
+
+def changed_midway(before: Plan, after: Plan, extra: list[Record] = []) -> list[Closed]:  # noqa: B006 - not changed
+    """Six hours under one plan, two of them open when another comes, then the rest of the day (mask 1 = the first
+    product of whichever plan is in force)."""
+    sent = [chunk(use("a1", hour), use("b2", hour, 1)) for hour in range(6)]
+    return closed(before, *sent, *marks(4), *extra, ("plan", after), *marks(24))
+
+
+def test_a_product_that_comes_never_gets_what_others_were_given() -> None:
+    before, after = plan_of(middle=BY_DAY), plan_of(alpha=BY_DAY, middle=BY_DAY, zeta=HOURLY)
+    found = changed_midway(before, after)
+    (alpha,), (middle,) = due(found, "alpha"), due(found, "middle")
+    assert totals(alpha.rollups, alpha.product.bit) == {}
+    assert totals(middle.rollups, middle.product.bit) == {"energy-a": 600, "energy-b": 6}
+
+
+def test_a_product_that_goes_takes_its_bits_along() -> None:
+    before, after = plan_of(alpha=BY_DAY, middle=BY_DAY), plan_of(middle=BY_DAY)
+    (middle,) = due(changed_midway(before, after), "middle")
+    assert totals(middle.rollups, middle.product.bit) == {}
+
+
+def test_a_domain_that_goes_and_comes_back_with_others_gives_them_nothing() -> None:
+    found = changed_midway(plan_of(middle=BY_DAY), plan_of(alpha=BY_DAY), [("plan", plan_of())])
+    (alpha,) = due(found, "alpha")
+    assert totals(alpha.rollups) == {}
+
+
+def test_a_retraction_made_under_another_plan_reaches_the_same_products() -> None:
+    before, after = plan_of(middle=BY_DAY), plan_of(alpha=BY_DAY, middle=BY_DAY)
+    (middle,) = due(changed_midway(before, after, [retraction("a1")]), "middle")
+    assert totals(middle.rollups, middle.product.bit) == {"energy-b": 6}
+
+
+def test_the_same_plan_again_changes_nothing() -> None:
+    sent = [chunk(use("a1", hour, mask=3)) for hour in range(24)]
+    once = closed(plan_of(**TWO), *sent, *marks(24))
+    again = closed(plan_of(**TWO), *sent, *marks(12), ("plan", plan_of(**TWO)), *marks(24))
+    assert [outcome(each) for each in again] == [outcome(each) for each in once]
+
+
+# -- the same whatever happens ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_any_interleaving_of_lanes_gives_the_same_windows(seed: int) -> None:
+    lanes = lanes_of(seed)
+    chance = random.Random(seed)
+    plan = plan_of(daily=BY_DAY)
+    live = [outcome(each) for each in closed(plan, *(record for lane in lanes for record in lane))]
+    assert len(live) == 24
+    assert live[-1].due[0][2]  # there is something to compare
+    for _ in range(2):
+        again = [outcome(each) for each in closed(plan, *interleaved(lanes, chance))]
+        assert again == live
+
+
+class Restarted:
+    """What a release lane commits at each closing, and a successor that begins from what was committed last."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.snapshot: str | None = None
+        self.position = self.offset = 0
+        self.kept: list[tuple[str, Any]] = []
+        self.found: list[Outcome] = []
+
+    def run(self, log: list[Record], closings: int | None) -> None:
+        """Plays the log from what was committed; crashes right after so many closings (None: never)."""
+        windows = OpenWindows(LANES)
+        if self.snapshot is not None:
+            windows.restore(json.loads(self.snapshot))
+        windows.set_plan(self.plan)
+        for kind, body in self.kept:
+            if kind == "retract":
+                windows.retract("housing", body)
+            else:
+                windows.add_rollup("housing", *body)
+        fresh: list[tuple[str, Any]] = []
+        for seq in range(self.offset, len(log)):
+            kind, body = log[seq]
+            if seq >= self.position or kind in ("chunk", "retract"):
+                take(windows, log[seq], seq)
+            if kind == "retract":
+                fresh.append((kind, body.with_columns(pl.lit(seq, pl.Int64).alias("seq"))))
+            if seq + 1 < self.position:
+                continue
+            for each in windows.close_next(seq):
+                self.snapshot, self.position = json.dumps(windows.snapshot()), seq + 1
+                self.offset = windows.oldest_needed(seq + 1)
+                self.kept += [*fresh, ("rollup", (each.window.start, each.rollup))]
+                fresh = []
+                self.found.append(outcome(each))
+                if len(self.found) == closings:
+                    return
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_lane_that_begins_again_anywhere_closes_the_same_windows(seed: int) -> None:
+    chance = random.Random(seed)
+    log = interleaved(lanes_of(seed), chance)
+    for point in ("a00", "b11"):  # withdrawals anywhere, also between closings
+        log.insert(chance.randrange(len(log)), retraction(point))
+    plan = plan_of(daily=BY_DAY)
+    whole = [outcome(each) for each in closed(plan, *log)]
+    for _ in range(2):
+        lane = Restarted(plan)
+        for cut in sorted(chance.sample(range(1, 24), 4)):
+            lane.run(log, cut)
+        lane.run(log, None)
+        assert lane.found == whole
+
+
+def test_a_successor_folds_from_the_first_record_of_its_oldest_open_window() -> None:
+    windows = begun(plan_of(**ONE))
+    log = [chunk(use("a1", 0)), chunk(use("a1", 2)), chunk(use("a1", 1)), chunk(use("a2", 2)), *marks(1)]
+    list(play(windows, log))
+    assert windows.oldest_needed(8) == 1
+    list(play(windows, marks(3), 8))
+    assert windows.oldest_needed(12) == 12
+
+
+def test_a_snapshot_is_canonical_and_can_be_json() -> None:
+    windows, other = begun(plan_of(**TWO)), begun(plan_of(**TWO))
+    log = [*given_up(2), mark("a", 0, 3)]
+    list(play(windows, log))
+    list(play(other, [log[-1], *reversed(log[:-1])]))
+    text = json.dumps(windows.snapshot())
+    assert text == json.dumps(other.snapshot())
+    again = OpenWindows(LANES)
+    again.restore(json.loads(text))
+    again.set_plan(plan_of(**TWO))
+    assert json.dumps(again.snapshot()) == text
+    assert again.watermark(STREAMS["a"]) == windows.watermark(STREAMS["a"])
+
+
+def test_a_stream_that_was_left_out_stays_left_out_after_a_restart() -> None:
+    plan = plan_of(daily=BY_DAY | {"on_stall": "release_without"})
+    windows = begun(plan)
+    sent = [chunk(use("a1", hour), use("b2", hour)) for hour in range(24)]
+    early = list(play(windows, [*sent[:6], *given_up(6)]))
+    again = OpenWindows(LANES)
+    again.set_plan(plan)
+    again.restore(json.loads(json.dumps(windows.snapshot())))
+    for each in early:
+        again.add_rollup("housing", each.window.start, each.rollup)
+    (daily,) = due(list(play(again, [*sent[6:], *marks(24)], 10)), "daily")
+    assert [stream.partner for stream in daily.left_out] == ["energy-b"]
+    assert totals(daily.rollups) == {"energy-a": 2400}
+
+
+def test_roll_ups_are_kept_as_long_as_a_window_needs_them() -> None:
+    windows = begun(plan_of(daily=BY_DAY))
+    list(play(windows, [*(chunk(use("a1", hour)) for hour in range(30)), *marks(30)]))
+    assert sorted(windows._books["housing"].rollups) == [START + hour * HOUR for hour in range(24, 30)]
+    assert (
+        windows.oldest_rollup(plan_of(daily=BY_DAY).domains["housing"], START + 29 * HOUR)
+        == START + 24 * HOUR
+    )
+
+
+def test_pieces_of_one_roll_up_come_back_as_one() -> None:
+    (found,) = list(play(begun(plan_of(daily=BY_DAY)), [chunk(use("a1", 0), use("a2", 0)), *marks(1)]))
+    windows = OpenWindows(LANES)
+    windows.restore({"closed_until": {"housing": START + HOUR}, "left_out": {}, "marks": [], "stalled": []})
+    windows.set_plan(plan_of(daily=BY_DAY))
+    for row in range(2):
+        windows.add_rollup("housing", START, found.rollup[row])
+    (daily,) = due(list(play(windows, marks(24))), "daily")
+    assert plain(daily.rollups) == plain(found.rollup)
