@@ -11,12 +11,15 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from broker.core.agreement import partners_of, sign_agreement
+from broker.core.areas import AreaTree
 from broker.core.calendar import Calendar
-from broker.core.errors import InputError
+from broker.core.control import ControlState
+from broker.core.errors import InputError, Refused
 from broker.core.note import Signer, make_signer
 from broker.core.policy import Policy, load
 from broker.edge.kafka.clients import producer
@@ -44,6 +47,30 @@ def sign_policies(folder: TerritoryFolder, signers: Mapping[str, Signer]) -> Non
             (target / name).write_text(sign_agreement(policy, signers[partner]), encoding="utf-8")
 
 
+def sign_one(folder: TerritoryFolder, product: str, partner: str, signer: Signer) -> Path:
+    """Writes one partner's agreement; the path. Refused (`not_a_partner`) for one that does not contribute."""
+    policy = _policy_of(folder, product)[0]
+    if partner not in partners_of(policy):
+        raise Refused(
+            "not_a_partner", f"{partner} contributes nothing to {product}: its signature is not asked for"
+        )
+    target = folder.folder / "agreements"
+    target.mkdir(exist_ok=True)
+    path = target / note_name(policy, partner)
+    path.write_text(sign_agreement(policy, signer), encoding="utf-8")
+    return path
+
+
+def check_runnable(folder: TerritoryFolder, record: Record) -> None:
+    """Raises Refused where the product may not run: before it is announced, rather than in every lane after."""
+    _, product, body = record
+    bodies = {name: partner for _, name, partner in partner_records(folder)}
+    areas = AreaTree.from_rows(folder.territory.areas.hierarchy, folder.areas)
+    _, left_out = ControlState(bodies, {product: body}).plan(areas, folder.territory.timezone)
+    if left_out:
+        raise Refused("not_agreed", "; ".join(left_out[product]), where=product)
+
+
 def policies(folder: TerritoryFolder) -> list[Policy]:
     """The territory's policies, by product."""
     return sorted((load(text, name) for name, text in folder.policies.items()), key=lambda p: p.product)
@@ -63,16 +90,7 @@ def partner_records(folder: TerritoryFolder) -> list[Record]:
 
 def activation_record(folder: TerritoryFolder, product: str, active_from: str) -> Record:
     """The record that lets a product run from `active_from` (local date, or ISO 8601 with an offset)."""
-    for name, text in folder.policies.items():
-        policy = load(text, name)
-        if policy.product == product:
-            break
-    else:
-        raise InputError(
-            "unknown_product",
-            f"no policy of the territory is for product {product}",
-            where=str(folder.folder),
-        )
+    policy, text = _policy_of(folder, product)
     notes = {partner: folder.agreements.get(note_name(policy, partner)) for partner in partners_of(policy)}
     body = {
         "policy": text,
@@ -85,6 +103,17 @@ def activation_record(folder: TerritoryFolder, product: str, active_from: str) -
         },
     }
     return "activation", product, body
+
+
+def _policy_of(folder: TerritoryFolder, product: str) -> tuple[Policy, str]:
+    """The policy of a product and its text. InputError (`unknown_product`) where there is none."""
+    for name, text in folder.policies.items():
+        policy = load(text, name)
+        if policy.product == product:
+            return policy, text
+    raise InputError(
+        "unknown_product", f"no policy of the territory is for product {product}", where=str(folder.folder)
+    )
 
 
 def publish(settings: KafkaSettings, records: Iterable[Record], schemas: SchemaFolder) -> None:

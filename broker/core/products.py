@@ -89,7 +89,9 @@ class Units:
         if not isinstance(rule, Count | Sum) or not rule.where:
             raise ProgrammerError("no_condition", f"{measure} has no condition, hence no candidates")
         known = pl.concat(
-            self.frames[name].select("premises", "partner", *_PLACE, self._meets(name, condition).alias("met"))
+            self.frames[name].select(
+                "premises", "partner", *_PLACE, self._meets(name, condition).alias("met")
+            )
             for name, condition in sorted(rule.where.items())
         )
         counted = self._meeting(rule.where).select("premises", counted=True)

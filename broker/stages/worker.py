@@ -110,7 +110,7 @@ def make_app(
     fenced: type[Exception],
 ) -> faust.App:
     """The Faust app of one role: group `<role>.workers`, lanes by the `lanes` topic, /metrics and /health."""
-    host, port = web or ("127.0.0.1", 0)
+    host, port = web or ("127.0.0.1", 6066)  # Faust wants a port even for a page that it does not serve
     app = faust.App(
         f"{role}.workers",
         broker=[f"kafka://{server}" for server in brokers.split(",")],

@@ -57,10 +57,10 @@ class Records:
 class LaneReader:
     """Reads assigned partitions, read_committed, from offsets that the caller decides.
 
-    group: consumer group that holds offsets only, without members.
+    group: consumer group that holds offsets only, without members; None where none are kept.
     """
 
-    def __init__(self, settings: KafkaSettings, group: str) -> None:
+    def __init__(self, settings: KafkaSettings, group: str | None) -> None:
         self._settings = settings
         self._group = group
         self._consumer: AIOKafkaConsumer | None = None
@@ -68,7 +68,7 @@ class LaneReader:
 
     async def start(self) -> None:
         self._consumer = consumer(self._settings, self._group)
-        with _unreachable(self._group):
+        with _unreachable(self._group or "reader"):
             await self._consumer.start()
 
     async def stop(self) -> None:
@@ -76,7 +76,7 @@ class LaneReader:
 
     async def topics(self) -> set[str]:
         """Names of all topics that this principal may see."""
-        with _unreachable(self._group):
+        with _unreachable(self._group or "reader"):
             return set(await self._reader().topics())
 
     async def committed(self, places: Iterable[Place]) -> dict[Place, tuple[int, str]]:
@@ -136,7 +136,7 @@ class LaneReader:
 
     def _reader(self) -> AIOKafkaConsumer:
         if self._consumer is None:
-            raise ProgrammerError("lane_not_started", "the lane's consumer is not running", where=self._group)
+            raise ProgrammerError("lane_not_started", "the lane's consumer is not running", where=self._group or "reader")
         return self._consumer
 
 

@@ -1,0 +1,124 @@
+"""Bring a territory's files into force on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+FOLDER = click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+ADMIN = [
+    click.option(
+        "--bootstrap", required=True, envvar="BROKER_KAFKA__BOOTSTRAP_SERVERS", help="Kafka's servers."
+    ),
+    click.option(
+        "--ca", type=click.Path(exists=True, path_type=Path), envvar="BROKER_KAFKA__CA_FILE", help="CA, PEM."
+    ),
+    click.option(
+        "--secrets",
+        required=True,
+        type=click.Path(path_type=Path),
+        envvar="BROKER_SECRETS",
+        help="Folder with a password file per principal; `admin` must be there.",
+    ),
+]
+
+
+@click.group()
+def command() -> None:
+    """Provision topics, principals and access rules; announce partners; activate signed policies.
+
+    \b
+    Example:
+      broker territory provision territory/ --bootstrap kafka:9094 --ca ca.pem --secrets secrets/
+    """
+
+
+def _with_admin(function: Callable[..., None]) -> Callable[..., None]:
+    """The options of every command that acts as the administrator."""
+    for option in reversed(ADMIN):
+        function = option(function)
+    return function
+
+
+@command.command()
+@FOLDER
+@_with_admin
+def provision(folder: Path, bootstrap: str, ca: Path | None, secrets: Path) -> None:
+    """Create what the files of FOLDER ask for, as often as you like: what is there already stays.
+
+    Passwords are made once and kept in --secrets; hand each partner and recipient its own.
+
+    \b
+    Example:
+      broker territory provision territory/ --bootstrap kafka:9094 --ca ca.pem --secrets secrets/
+    """
+    from broker import operate  # noqa: PLC0415 - Polars takes a second to import
+    from broker.config import Cluster  # noqa: PLC0415
+    from broker.edge.data import data_folder  # noqa: PLC0415
+    from broker.edge.kafka.provision import CONTROL  # noqa: PLC0415
+    from broker.edge.kafka.provision import provision as bring  # noqa: PLC0415
+    from broker.edge.schemas import SchemaFolder  # noqa: PLC0415
+    from broker.edge.territory import load_territory  # noqa: PLC0415
+
+    cluster = Cluster(bootstrap_servers=bootstrap, ca_file=ca)
+    loaded = load_territory(folder)
+    products = [policy.product for policy in operate.policies(loaded)]
+    done = bring(cluster.login("admin", secrets), loaded.territory, secrets, products=products)
+    codec = SchemaFolder.load(data_folder("schemas"))
+    operate.publish(cluster.login(CONTROL, secrets), operate.partner_records(loaded), codec)
+    click.echo(
+        f"{len(done.new_topics)} new topics; {len(done.principals)} principals, passwords in {secrets}"
+    )
+
+
+@command.command()
+@FOLDER
+@click.argument("product")
+@click.option("--from", "active_from", required=True, help="First window: a local date, ahead of all data.")
+@_with_admin
+def activate(
+    folder: Path, product: str, active_from: str, bootstrap: str, ca: Path | None, secrets: Path
+) -> None:
+    """Let PRODUCT run from a window's start on. Every contributing partner must have signed its policy.
+
+    \b
+    Example:
+      broker territory activate territory/ vacancy-monthly --from 2026-01-01 --bootstrap kafka:9094 ...
+    """
+    from broker import operate  # noqa: PLC0415 - Polars takes a second to import
+    from broker.config import Cluster  # noqa: PLC0415
+    from broker.edge.data import data_folder  # noqa: PLC0415
+    from broker.edge.kafka.provision import CONTROL  # noqa: PLC0415
+    from broker.edge.schemas import SchemaFolder  # noqa: PLC0415
+    from broker.edge.territory import load_territory  # noqa: PLC0415
+
+    loaded = load_territory(folder)
+    record = operate.activation_record(loaded, product, active_from)
+    operate.check_runnable(loaded, record)
+    login = Cluster(bootstrap_servers=bootstrap, ca_file=ca).login(CONTROL, secrets)
+    operate.publish(login, [record], SchemaFolder.load(data_folder("schemas")))
+    click.echo(f"{product} runs from {active_from} on")
+
+
+@command.command()
+@FOLDER
+@click.argument("product")
+@click.option("--partner", required=True, help="The partner that agrees.")
+@click.option(
+    "--key", required=True, type=click.Path(exists=True, path_type=Path), help="File with its signing key."
+)
+def sign(folder: Path, product: str, partner: str, key: Path) -> None:
+    """As PARTNER, agree to the policy of PRODUCT as it stands in FOLDER: writes the signed note to agreements/.
+
+    \b
+    Example:
+      broker territory sign territory/ vacancy-monthly --partner water-n --key water-n.key
+    """
+    from broker import operate  # noqa: PLC0415 - Polars takes a second to import
+    from broker.core.note import parse_skey  # noqa: PLC0415
+    from broker.edge.territory import load_territory  # noqa: PLC0415
+
+    path = operate.sign_one(load_territory(folder), product, partner, parse_skey(key.read_text().strip()))
+    click.echo(f"signed: {path}")
