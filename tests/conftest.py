@@ -7,8 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from broker.edge.kafka.embedded import EmbeddedKafka
+
+# A machine under load is slow, not wrong: no test depends on how long an example takes.
+settings.register_profile("broker", deadline=None, print_blob=True)
+settings.load_profile("broker")
 
 ROOT = Path(__file__).parent.parent
 
