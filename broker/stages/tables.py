@@ -221,10 +221,10 @@ class LaneTables:
     # -- tables ---------------------------------------------------------------------------------------
 
     def _build(self, name: str, book: _Partner, level: str | None) -> list[BadRecord]:
-        changed, book.sites_changed, book.consent_changed = book.sites_changed, set(), set()
         book.consent_table = ConsentTable.build(_frame(book.consent, CONSENT_ROWS))
         if level is None:
-            return []
+            return []  # what changed stays so: its problems are said when a product runs
+        changed, book.sites_changed, book.consent_changed = book.sites_changed, set(), set()
         rows = dict(book.sites)
         rows.update({point: [(point, None, None, "", "", "", None)] for point, _ in book.doubtful})
         book.site_table, problems = SiteTable.build(_frame(rows, SITE_ROWS), name, self._areas, level)
