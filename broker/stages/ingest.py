@@ -238,8 +238,6 @@ class IngestLane:
         for topic in (SITES + partner, CONSENT + partner):
             if topic not in assigned:
                 return f"missing_table:{topic}"
-        if self._tables.sites(partner) is None:
-            return f"missing_table:{SITES}{partner}"
         expected = self._tables.control.partners.get(partner, {}).get("consent") or {}
         if "heartbeat" in expected:
             seen = self._tables.heartbeat(partner) or self._started

@@ -101,6 +101,8 @@ class LaneTables:
         plan, self.left_out = self.control.plan(self._areas, self._timezone)
         replanned = plan != self.plan
         self.plan = plan
+        for partner in self.control.partners:
+            self._partners.setdefault(partner, _Partner())  # one without any site here has an empty table
         level = next((domain.group_level for domain in plan.domains.values()), None)
         bad: list[BadRecord] = []
         changes = []
