@@ -61,6 +61,7 @@ def parquet(reports: Sequence[Report], timezone: str) -> bytes:
 
 def geojson(reports: Sequence[Report], geometries: Geometries) -> bytes:
     """A FeatureCollection with one Feature per cell: its properties are the columns of `releases.csv`."""
+    encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     lines = []
     for row in rows(reports).iter_rows(named=True):
         feature = {
@@ -68,7 +69,7 @@ def geojson(reports: Sequence[Report], geometries: Geometries) -> bytes:
             "geometry": geometries.get(row["area"]),
             "properties": row | {"value": _number(row["value"])},
         }
-        lines.append(json.dumps(feature, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+        lines.append(encoder.encode(feature))
     return ('{"type":"FeatureCollection","features":[\n' + ",\n".join(lines) + "\n]}\n").encode()
 
 

@@ -36,7 +36,8 @@ _DATE: Final = re.compile(r"\d{4}-\d{2}(-\d{2})?", re.ASCII)
 
 @dataclass(frozen=True)
 class Record:
-    """A decoded record of `out.<product>`. schema: its name; value: its fields; raw: its bytes on the wire."""
+    """A decoded record of `out.<product>`. schema: its name; value: its fields, a chunk's `cells` as a DataFrame
+    with the columns of PUBLIC_CELLS; raw: its bytes on the wire."""
 
     schema: str
     value: Mapping[str, Any]
@@ -159,8 +160,7 @@ def _release(
     found = "sha256:" + sha256(b"".join(part.raw for part in parts)).hexdigest()
     if found != manifest.cells_digest:
         raise _bad("release_altered", f"its cells are not those that its manifest names ({found})", where)
-    rows = [cell for part in parts for cell in part.value["cells"]]
-    cells = pl.DataFrame(rows, schema=PUBLIC_CELLS)
+    cells = pl.concat([pl.DataFrame(schema=PUBLIC_CELLS), *(part.value["cells"] for part in parts)])
     _check_cells(cells, manifest, where)
     return Published(manifest, cells)
 

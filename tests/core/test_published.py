@@ -44,7 +44,7 @@ def raw(value: dict[str, Any]) -> bytes:
 
 def chunk(start: int, group: str, number: int, cells: list[dict[str, Any]]) -> Record:
     value = {"product": "vacancy", "group": group, "window_start": start, "chunk": number, "cells": cells}
-    return Record("release-cells", value, raw(value))
+    return Record("release-cells", value | {"cells": pl.DataFrame(cells, schema=PUBLIC_CELLS)}, raw(value))
 
 
 def manifest(start: int, group: str, chunks: Sequence[Record], **changes: Any) -> Record:
@@ -149,7 +149,7 @@ def test_an_altered_cell_is_not_shown() -> None:
             records = release()
             value = json.loads(records[number].raw)
             value["cells"][position] |= {"value": "7", "status": "published"}
-            records[number] = Record("release-cells", value, raw(value))
+            records[number] = chunk(FIRST, "E0", number, value["cells"])
             error = only_problem(records)
             assert error.reason == "release_altered"
             assert "7" not in error.what.split("sha256:")[0]
@@ -157,7 +157,7 @@ def test_an_altered_cell_is_not_shown() -> None:
 
 def test_chunks_that_changed_places_are_not_shown() -> None:
     records = release()
-    cells = [record.value["cells"] for record in records[:2]]
+    cells = [record.value["cells"].to_dicts() for record in records[:2]]
     records[:2] = [chunk(FIRST, "E0", number, cells[1 - number]) for number in range(2)]
     assert only_problem(records).reason == "release_altered"
 

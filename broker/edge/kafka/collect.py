@@ -13,7 +13,7 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, UnknownTo
 from broker.core.chunks import frame
 from broker.core.errors import BrokerError, InputError, OperatorError, PartnerError, Refused
 from broker.core.published import CHUNK, MANIFEST, Decided, Published, Record, Releases, rebuild
+from broker.core.report import PUBLIC_CELLS
 from broker.core.sealing import unseal
 from broker.edge.kafka.clients import check_login, consumer
 from broker.edge.kafka.settings import KafkaSettings
@@ -33,19 +34,33 @@ OUT = "out."
 RECEIPTS = "receipts."
 EVIDENCE = "evidence"
 
+# Kafka's own limit of a record is below it, unless an operator has raised that.
+MAX_RECORD_BYTES = 16 << 20
 STALL_SECONDS = 30.0
 STOP_SECONDS = 4.0
 # A topic that may be read but does not exist is only told by waiting: refusals come at once.
 PROBE_SECONDS = 3.0
-WAIT_MS = 500
+WAIT_MS = 200
 
 _DECISION = re.compile(rb"([0-9a-f]{64})/decision/([0-9]+)")
+
+
+class Columns(Protocol):
+    """Decoded records by schema, and bad ones (offset, reason, schema_id)."""
+
+    @property
+    def frames(self) -> dict[str, pl.DataFrame]: ...
+    @property
+    def bad(self) -> pl.DataFrame: ...
 
 
 class Codec(Protocol):
     """The schemas folder (`edge.schemas.SchemaFolder`)."""
 
     def decode(self, raw: bytes | None) -> tuple[str, dict[str, Any]]: ...
+    def decode_columns(
+        self, values: Sequence[bytes | None], offsets: Sequence[int], names: Sequence[str], *, max_bytes: int
+    ) -> Columns: ...
 
 
 class AuditKeys(Protocol):
@@ -96,11 +111,7 @@ async def read_releases(settings: KafkaSettings, product: str, codec: Codec) -> 
     except (Refused, InputError) as error:
         readable = sorted(name[len(OUT) :] for name in await visible_topics(settings) if name.startswith(OUT))
         raise _no_product(settings.username, product, readable, error) from error
-    found = []
-    for record in records:
-        schema, value = _decode(codec, record, topic, (CHUNK, MANIFEST))
-        found.append(Record(schema, value, record.value or b""))
-    return rebuild(product, found)
+    return rebuild(product, _product_records(codec, records, topic))
 
 
 async def releases(settings: KafkaSettings, product: str, codec: Codec) -> list[Published]:
@@ -115,7 +126,7 @@ async def receipts(settings: KafkaSettings, partner: str, codec: Codec) -> dict[
     totals: Counter[str] = Counter(read=0, admitted=0, late=0)
     reasons: dict[str, Counter[str]] = {"quarantined": Counter(), "refused": Counter()}
     for record in await read_topic(settings, topic):
-        _, value = _decode(codec, record, topic, ("receipt",))
+        value = _decode(codec, record, topic, "receipt")
         totals.update({name: value[name] for name in totals})
         for outcome, counts in reasons.items():
             counts.update(value[outcome])
@@ -133,7 +144,7 @@ async def decisions(settings: KafkaSettings, codec: Codec, keys: AuditKeys) -> l
         named = _DECISION.fullmatch(key or b"")
         if named is None or key is None or record.value is None:
             continue  # other evidence, or a tombstone
-        _, value = _decode(codec, record, EVIDENCE, ("evidence",))
+        value = _decode(codec, record, EVIDENCE, "evidence")
         header = json.loads(value["header"])
         plain = unseal(
             value["body"],
@@ -151,15 +162,38 @@ async def decisions(settings: KafkaSettings, codec: Codec, keys: AuditKeys) -> l
     return sorted(found, key=lambda d: (d.header["product"], d.header["window_start"], d.header["group"]))
 
 
-def _decode(codec: Codec, record: Read, topic: str, schemas: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+def _product_records(codec: Codec, records: Sequence[Read], topic: str) -> Iterator[Record]:
+    """Manifests and chunks as the core takes them. Raises OperatorError where a record is neither: a release
+    with a chunk less would be noticed, an empty one without its manifest would not."""
+    values = [record.value for record in records]
+    # by columns: a year of a large territory has millions of cells
+    found = codec.decode_columns(values, range(len(values)), [CHUNK, MANIFEST], max_bytes=MAX_RECORD_BYTES)
+    for bad in found.bad.head(1).iter_rows(named=True):
+        record = records[bad["offset"]]
+        raise OperatorError(
+            bad["reason"],
+            "a record is no manifest and no cells of a release; find out who wrote it",
+            where=f"{topic}/{record.partition}/{record.offset}",
+        )
+    for schema in (CHUNK, MANIFEST):
+        frame = found.frames[schema]
+        for number, row in enumerate(frame.drop("cells", strict=False).iter_rows(named=True)):
+            index = row.pop("offset")
+            if schema == CHUNK:
+                cells = frame["cells"][number].struct.unnest()
+                row["cells"] = cells.select(pl.col(c).cast(t) for c, t in PUBLIC_CELLS.items())
+            yield Record(schema, row, values[index] or b"")
+
+
+def _decode(codec: Codec, record: Read, topic: str, wanted: str) -> dict[str, Any]:
     where = f"{topic}/{record.partition}/{record.offset}"
     try:
         schema, value = codec.decode(record.value)
     except PartnerError as error:  # here the broker is the writer
         raise OperatorError(error.reason, f"a record cannot be read: {error.what}", where=where) from error
-    if schema not in schemas:
+    if schema != wanted:
         raise OperatorError("wrong_schema", f"a record of schema {schema} does not belong here", where=where)
-    return schema, value
+    return value
 
 
 def _no_product(who: str, product: str, readable: list[str], error: BrokerError) -> BrokerError:
