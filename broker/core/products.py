@@ -3,6 +3,8 @@ it.
 
 Source: design, *Values*. Invariants
 - Only rows that carry the product's bit are looked at: other products cannot change a figure.
+- A release group is decided alone. Where the roll-ups of several are given at once, a premises that occurs in
+  two of them is two *homes*; everything here is per home.
 - A premises counts in an input if it is *complete*: its intervals cover at least `coverage` of the input's
   time, which is that of the window's base windows, or of those on the dates of `days`. Where there are
   none, nobody counts. Covered is, per premises and input,
@@ -18,36 +20,45 @@ Source: design, *Values*. Invariants
   or not. A premises with several then is *contested* and counts for nothing: one of them must be wrong.
 - A premises that changes supplier is one premises with several parts; conditions judge its total.
 - Integers only; results sorted by (premises, holding, partner) whatever the order of the rows.
+
+The base windows' rows are grouped once, into lines; all that follows looks at lines, except for the few
+premises with several.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import reduce
 from typing import Final
 
+import numpy as np
 import polars as pl
 
+from broker.core.areas import AreaTree
 from broker.core.calendar import Window
 from broker.core.condition import Condition
 from broker.core.errors import ProgrammerError
 from broker.core.plan import Domain, Product
-from broker.core.policy import Count, Input, Sum
+from broker.core.policy import Count, Sum
 
 _PLACE: Final = ["area", "segment"]
-_PART: Final = ["premises", "holding", "partner"]
+_WHO: Final = ["premises", "group"]
+_PART: Final = ["home", "premises", "holding", "partner"]
+_SORTED: Final = ["home", "holding", "partner"]
 
 
 @dataclass(frozen=True)
 class Units:
     """The premises of one product's window, in all release groups that the roll-ups held.
 
-    frames: per input DataFrame[premises, holding, partner, area, segment, value, total, peak, n], one row
-    per part: value, the part's; total, peak (largest base-window total) and n (base windows with data), the
-    premises'; values in the input's smallest unit. eligible: DataFrame[premises, area, segment], the
-    premises complete in all inputs (`join: premises`) or in any (`join: none`, except where inputs disagree
-    about the place). incomplete, contested: premises that do not count, and why; with `join: none` counted
-    per input. Complete but contested is contested.
+    frames: per input DataFrame[home, premises, holding, partner, area, segment, value, total, peak, n], one
+    row per part: value, the part's; total, peak (largest base-window total) and n (base windows with data),
+    the premises'; values in the input's smallest unit. home: Int64, a number that rows share iff they are of
+    the same premises and release group, ascending with the premises. eligible: DataFrame[premises, area,
+    segment], the premises complete in all inputs (`join: premises`) or in any (`join: none`, except where
+    inputs disagree about the place). incomplete, contested: premises that do not count, and why; with
+    `join: none` counted per input. Complete but contested is contested.
     """
 
     product: Product
@@ -57,7 +68,7 @@ class Units:
     contested: int
 
     def contributions_of(self, measure: str) -> pl.DataFrame:
-        """Who contributes what to a count or sum: DataFrame[premises, holding, partner, area, segment,
+        """Who contributes what to a count or sum: DataFrame[home, premises, holding, partner, area, segment,
         value].
 
         A sum has each part's value. A count has 1 per premises and part (of all inputs, unless it names
@@ -69,18 +80,20 @@ class Units:
             raise ProgrammerError(
                 "no_contributions", f"{measure} is a {rule.kind}: it is made of published figures"
             )
-        meets = self._meeting(rule.where)
-        if isinstance(rule, Sum):
-            assert rule.input is not None  # the policy's validation fills it in
+        if rule.input is not None:
             parts = self.frames[rule.input]
         else:
-            names = [rule.input] if rule.input else sorted(self.frames)
-            parts = pl.concat([self.frames[name] for name in names]).unique(_PART).with_columns(value=1)
-            parts = _only(parts, self.eligible if rule.input is None else parts)
-        return parts.pipe(_only, meets).select(*_PART, *_PLACE, pl.col("value").cast(pl.Int64)).sort(_PART)
+            every = pl.concat([frame for _, frame in sorted(self.frames.items())])
+            placed = every.join(self.eligible, on=["premises", *_PLACE], how="semi")
+            parts = placed.unique(_SORTED).sort(_SORTED)
+        if rule.where:
+            parts = _only(parts, self._meeting(rule.where))
+        value = pl.col("value") if isinstance(rule, Sum) else pl.lit(1, pl.Int64).alias("value")
+        return parts.select(*_PART, *_PLACE, value)
 
     def candidates(self, measure: str) -> pl.DataFrame:
-        """What each partner knows of a joint count: DataFrame[premises, partner, area, segment, counted].
+        """What each partner knows of a joint count: DataFrame[home, premises, partner, area, segment,
+        counted].
 
         One row per premises and partner such that the premises meets the conditions on every input to which
         that partner contributed there (at least one); counted: whether it meets all conditions.
@@ -90,144 +103,190 @@ class Units:
             raise ProgrammerError("no_condition", f"{measure} has no condition, hence no candidates")
         known = pl.concat(
             self.frames[name].select(
-                "premises", "partner", *_PLACE, self._meets(name, condition).alias("met")
+                "home", "premises", "partner", *_PLACE, self._meets(name, condition).alias("met")
             )
             for name, condition in sorted(rule.where.items())
         )
-        counted = self._meeting(rule.where).select("premises", counted=True)
+        counted = pl.col("home").is_in(self._meeting(rule.where)["home"].implode())
         return (
-            known.group_by("premises", "partner", *_PLACE)
-            .agg(pl.col("met").all())
+            known.group_by("home", "partner")
+            .agg(pl.col("premises", *_PLACE).first(), pl.col("met").all())
             .filter("met")
-            .drop("met")
-            .join(counted, on="premises", how="left")
-            .with_columns(pl.col("counted").fill_null(value=False))
-            .sort("premises", "partner")
+            .select("home", "premises", "partner", *_PLACE, counted.alias("counted"))
+            .sort("home", "partner")
         )
 
     def _meets(self, name: str, condition: Condition) -> pl.Expr:
         return _meets(condition, self.product.policy.inputs[name].factor)
 
     def _meeting(self, where: dict[str, Condition]) -> pl.DataFrame:
-        """The premises (one column) that meet every condition; without one, all that any frame has."""
-        if not where:
-            return pl.concat(frame.select("premises") for frame in self.frames.values()).unique()
+        """The homes (one column) that meet every condition, of which there is at least one."""
         met = [
-            self.frames[name].filter(self._meets(name, condition)).select("premises").unique()
+            self.frames[name].filter(self._meets(name, condition)).select("home")
             for name, condition in sorted(where.items())
         ]
-        return reduce(_only, met)
+        return reduce(_only, met).unique()
 
 
 @dataclass(frozen=True)
-class _Found:
-    """One input. parts: frames' columns without place, complete premises only; incomplete: premises."""
+class _Taken:
+    """The rows of one input's streams; value and covered are null where the day does not count. need: ms."""
 
-    parts: pl.DataFrame
-    incomplete: pl.DataFrame
+    rows: pl.DataFrame
+    need: int
+
+
+def in_groups(rollups: pl.DataFrame, areas: AreaTree, level: str, wanted: Container[str]) -> pl.DataFrame:
+    """Roll-ups (frame ROLLUP) of the wanted areas of `level`, with the column `group`: UInt32, the index of
+    that area in `areas.groups(level)`. Rows that lie in no wanted area are left out."""
+    index = {group: i for i, group in enumerate(areas.groups(level)) if group in wanted}
+    group_of = dict(areas.group_of(level).iter_rows())
+    numbers = [index.get(group_of.get(code, "")) for code in areas.codes]
+    code = rollups["area"].cast(pl.Enum(areas.codes), strict=False).to_physical()
+    group = pl.Series("group", numbers, dtype=pl.UInt32).gather(code)
+    rows = rollups.with_columns(group)
+    return rows.filter(group.is_not_null()) if group.has_nulls() else rows
 
 
 def units(rollups: pl.DataFrame, product: Product, domain: Domain, window: Window) -> Units:
-    """The premises of `product` in `window`. rollups: frame ROLLUP, all base windows of the window."""
-    here = pl.col("window").is_between(window.start, window.end, closed="left")
-    rows = rollups.filter(here & ((pl.col("mask") & (1 << product.bit)) != 0))
+    """The premises of `product` in `window`. rollups: frame ROLLUP, all base windows of the window; those of
+    several release groups with the column `group` (see `in_groups`)."""
+    if "group" not in rollups.columns:
+        rollups = rollups.with_columns(group=pl.lit(0, pl.UInt32))
     policy = product.policy
-    taken = {name: _taken(rows, spec) for name, spec in sorted(policy.inputs.items())}
-    found = {name: _found(taken[name], name, product, domain, window) for name in taken}
+    taken = {name: _taken(rollups, name, product, domain, window) for name in sorted(policy.inputs)}
+    lines = _numbered({name: _lines(each.rows) for name, each in taken.items()})
+    found = {name: _complete(lines[name], each) for name, each in taken.items()}
     if policy.join == "none":
-        homes = {name: _homes(taken[name], window) for name in taken}
-        frames = {name: _placed(found[name].parts, homes[name]) for name in found}
-        places = pl.concat([frame.select("premises", *_PLACE) for frame in frames.values()]).unique()
-        eligible = places.filter(~pl.col("premises").is_duplicated())
-        incomplete = sum(each.incomplete.height for each in found.values())
-        contested = sum(_number(found[name].parts) - _number(frames[name]) for name in found)
+        frames = {name: _placed(found[name], _places(lines[name])) for name in found}
+        places = pl.concat([frame.select("home", "premises", *_PLACE) for frame in frames.values()]).unique()
+        eligible = places.filter(~pl.col("home").is_duplicated())
+        incomplete = sum(_homes(lines[name]) - _homes(found[name]) for name in found)
+        contested = sum(_homes(found[name]) - _homes(frames[name]) for name in found)
     else:
-        home = _homes(rows, window)
-        complete = reduce(_only, [each.parts.select("premises").unique() for each in found.values()])
-        eligible = _placed(complete, home)
-        frames = {name: _placed(each.parts, eligible) for name, each in found.items()}
-        incomplete = _number(home) - complete.height
+        every = pl.concat(lines.values()).sort("home")
+        complete = reduce(_only, [each.select("home") for each in found.values()]).unique()
+        eligible = _only(_places(every), complete)
+        frames = {name: _placed(each, eligible) for name, each in found.items()}
+        incomplete = _homes(every) - complete.height
         contested = complete.height - eligible.height
     return Units(
         product,
-        {name: frame.sort(_PART) for name, frame in frames.items()},
-        eligible.select("premises", *_PLACE).sort("premises"),
+        {name: frame.sort(_SORTED) for name, frame in frames.items()},
+        eligible.sort("home").select("premises", *_PLACE),
         incomplete,
         contested,
     )
 
 
-def _taken(rows: pl.DataFrame, spec: Input) -> pl.DataFrame:
-    """The rows of an input's streams."""
-    return rows.filter(
-        (pl.col("measure") == spec.measure)
-        & (pl.col("kind") == spec.kind)
-        & pl.col("partner").is_in(sorted(spec.partners))
+def _taken(rollups: pl.DataFrame, name: str, product: Product, domain: Domain, window: Window) -> _Taken:
+    spec = product.policy.inputs[name]
+    mine = (
+        rollups.lazy()
+        .filter(
+            pl.col("window").is_between(window.start, window.end, closed="left"),
+            (pl.col("mask") & (1 << product.bit)) != 0,
+            pl.col("measure") == spec.measure,
+            pl.col("kind") == spec.kind,
+            pl.col("partner").is_in(sorted(spec.partners)),
+        )
+        .select("window", *_WHO, "point", "net", "partner", "holding", *_PLACE, "value", "covered")
+        .collect()
     )
-
-
-def _found(rows: pl.DataFrame, name: str, product: Product, domain: Domain, window: Window) -> _Found:
-    days = product.policy.inputs[name].days
     bases = domain.calendar.bases(window, domain.base)
-    counted = rows
-    if days is not None:
-        bases = [base for base in bases if domain.calendar.date(base.start) in product.references[days]]
-        counted = rows.filter(pl.col("window").is_in([base.start for base in bases]))
+    if spec.days is not None:
+        dates = product.references[spec.days]
+        bases = [base for base in bases if domain.calendar.date(base.start) in dates]
+        counts = pl.col("window").is_in([base.start for base in bases])
+        mine = mine.with_columns(pl.when(counts).then(pl.col("value", "covered")))
     time = sum(base.end - base.start for base in bases)
     share = product.policy.coverage
-    need = -(-time * share.numerator // share.denominator)
-    lines = counted.group_by("premises", "point", "net").agg(
+    return _Taken(mine, -(-time * share.numerator // share.denominator))
+
+
+def _lines(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row per metered line of an input: its totals, and where it was in its earliest base window."""
+    return rows.group_by(*_WHO, "point", "net").agg(
         pl.col("partner", "holding").first(),
         pl.col("value", "covered").sum(),
         pl.col("value").max().alias("peak"),
-        pl.len().cast(pl.Int64).alias("n"),
+        pl.col("value").count().cast(pl.Int64).alias("n"),
+        pl.col("window").min().alias("first"),
+        # The fold leaves a line one row per base window, so that there is but one earliest.
+        pl.col(*_PLACE).get(pl.col("window").arg_min()),
     )
-    several = pl.col("premises").is_duplicated()
-    single = lines.filter(~several).with_columns(total="value")
-    parts, covered = _several_lines(lines.filter(several), counted)
-    whole = pl.col("covered") >= need
-    good = pl.concat([single.filter(whole).select("premises"), covered.filter(whole).select("premises")])
-    seen = lines if days is None else rows
+
+
+def _numbered(lines: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """The lines with the column `home`, ascending: see `Units`."""
+    named = [frame.with_columns(input=pl.lit(name)) for name, frame in lines.items()]
+    every = pl.concat(named).sort("premises")
+    new = (every["premises"] != every["premises"].shift()).fill_null(value=True).to_numpy()
+    group = every["group"].to_numpy().astype(np.int64)
+    home = pl.Series("home", np.cumsum(new) * (1 + group.max(initial=0)) + group)
+    every = every.with_columns(home)
+    if not home.is_sorted():  # a premises in several groups
+        every = every.sort("home")
+    return {name: every.filter(pl.col("input") == name) for name in lines}
+
+
+def _complete(lines: pl.DataFrame, taken: _Taken) -> pl.DataFrame:
+    """Parts of the complete homes of one input: the columns of its frame without the place."""
+    counted = lines.filter(pl.col("n") > 0)
+    several = counted["home"].is_duplicated()
+    single = counted.filter(~several & (counted["covered"] >= taken.need)).with_columns(total="value")
     columns = [*_PART, "value", "total", "peak", "n"]
-    together = pl.concat([single.select(columns), parts.select(columns)])
-    short = seen.select("premises").join(good, on="premises", how="anti").unique()
-    return _Found(_only(together, good), short)
+    if not several.any():
+        return single.select(columns)
+    more = _several_lines(counted.filter(several), taken)
+    return pl.concat([single.select(columns), more.select(columns)])
 
 
-def _several_lines(lines: pl.DataFrame, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Parts, and covered time (ms), of premises with several lines."""
-    by_base = _only(rows, lines).group_by("premises", "window").agg(pl.col("value").sum())
-    totals = by_base.group_by("premises").agg(
+def _several_lines(lines: pl.DataFrame, taken: _Taken) -> pl.DataFrame:
+    """The same of homes with several lines."""
+    homes = lines.select("home", *_WHO).unique("home")
+    # Equal premises have equal hashes: what this filter leaves out belongs to none of them.
+    likely = pl.col("premises").hash().is_in(homes["premises"].hash().implode())
+    by_base = (
+        taken.rows.filter(likely & pl.col("value").is_not_null())
+        .join(homes, on=_WHO)
+        .group_by("home", "window")
+        .agg(pl.col("value").sum())
+    )
+    totals = by_base.group_by("home").agg(
         pl.col("value").sum().alias("total"),
         pl.col("value").max().alias("peak"),
         pl.len().cast(pl.Int64).alias("n"),
     )
     parts = lines.group_by(_PART).agg(pl.col("value").sum(), pl.col("covered").min())
-    covered = parts.group_by("premises").agg(pl.col("covered").sum())
-    return parts.join(totals, on="premises"), covered
+    covered = parts.group_by("home").agg(pl.col("covered").sum())
+    whole = covered.filter(pl.col("covered") >= taken.need)
+    return _only(parts, whole).join(totals, on="home")
 
 
-def _homes(rows: pl.DataFrame, window: Window) -> pl.DataFrame:
-    """(premises, area, segment) in each premises' earliest base window; a contested premises has several
-    rows."""
-    look = ["premises", *_PLACE]
-    prompt = rows.filter(pl.col("window") == window.start).select(look).unique()
-    later = rows.filter(pl.col("window") != window.start).join(prompt, on="premises", how="anti")
-    first = later.filter(pl.col("window") == pl.col("window").min().over("premises"))
-    return pl.concat([prompt, first.select(look).unique()])
+def _places(lines: pl.DataFrame) -> pl.DataFrame:
+    """(home, premises, area, segment) of each home in its earliest base window; a contested home has none.
+    lines: sorted by home."""
+    if lines["first"].n_unique() > 1:
+        lines = lines.filter(pl.col("first") == pl.col("first").min().over("home"))
+    home, area, segment = (lines[name] for name in ("home", *_PLACE))
+    again = (home == home.shift()).fill_null(value=False)
+    contested = home.filter(again & ((area != area.shift()) | (segment != segment.shift())))
+    placed = lines.filter(~again).select("home", "premises", *_PLACE)
+    return placed.filter(~placed["home"].is_in(contested.implode())) if len(contested) else placed
 
 
-def _placed(frame: pl.DataFrame, homes: pl.DataFrame) -> pl.DataFrame:
-    """`frame` with area and segment; premises that have none, or several, are left out."""
-    return frame.join(homes.filter(~pl.col("premises").is_duplicated()), on="premises")
+def _placed(parts: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
+    """`parts` with area and segment; homes that have none are left out."""
+    return parts.join(places.select("home", *_PLACE), on="home")
 
 
-def _only(frame: pl.DataFrame, premises: pl.DataFrame) -> pl.DataFrame:
-    return frame.join(premises.select("premises"), on="premises", how="semi")
+def _only(frame: pl.DataFrame, homes: pl.DataFrame) -> pl.DataFrame:
+    return frame.join(homes.select("home"), on="home", how="semi", maintain_order="left")
 
 
-def _number(frame: pl.DataFrame) -> int:
-    return frame["premises"].n_unique()
+def _homes(frame: pl.DataFrame) -> int:
+    return frame["home"].n_unique()
 
 
 def _meets(condition: Condition, factor: int) -> pl.Expr:
