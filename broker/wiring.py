@@ -15,7 +15,7 @@ from broker.core.sealing import INCARNATION_BYTES, Sealer
 from broker.edge.clock import SystemClock
 from broker.edge.data import data_folder
 from broker.edge.kafka.clients import faust_broker_credentials
-from broker.edge.kafka.lane_client import LaneFenced, LaneReader, LaneWriter
+from broker.edge.kafka.lane_client import KAFKA_FAILURES, LaneFenced, LaneReader, LaneWriter
 from broker.edge.kafka.provision import INGEST, RELEASE
 from broker.edge.keys import load_keys
 from broker.edge.metrics import REGISTRY, Telemetry
@@ -25,7 +25,7 @@ from broker.stages.digest import Digester
 from broker.stages.ingest import IngestLane
 from broker.stages.release import ReleaseLane
 from broker.stages.tables import LaneTables
-from broker.stages.worker import Lane, make_app
+from broker.stages.worker import Failures, Lane, make_app
 
 PRINCIPALS = {"ingest": INGEST, "release": RELEASE}
 ROLES = tuple(PRINCIPALS)
@@ -48,7 +48,7 @@ def worker_apps(settings: Settings, roles: Iterable[str]) -> list[faust.App]:
                 web=web,
                 registry=REGISTRY,
                 make=lane_maker(role, settings),
-                fenced=LaneFenced,
+                failures=Failures(LaneFenced, KAFKA_FAILURES),
             )
         )
     return apps

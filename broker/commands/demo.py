@@ -57,7 +57,13 @@ def command(
     from broker.sim.spec import TerritorySpec  # noqa: PLC0415
 
     spec = TerritorySpec(
-        epcis=epcis, communes=communes, iris=iris, premises=premises, days=days, start=date(2026, 1, 1)
+        epcis=epcis,
+        communes=communes,
+        iris=iris,
+        premises=premises,
+        days=days,
+        start=date(2026, 1, 1),
+        half_hourly=(1, 10, 2) if epcis > 1 and days >= 12 else None,
     )
     show = Show(quiet=as_json)
     with ExitStack() as stack:

@@ -154,13 +154,15 @@ def clear(home: Path) -> None:
 
 
 def check_alive(workers: list[subprocess.Popen[bytes]], home: Path) -> None:
-    ended = [worker.returncode for worker in workers if worker.poll() is not None]
-    if ended:
-        raise OperatorError(
-            "worker_ended",
-            f"a worker ended with status {ended[0]}: see its log",
-            where=f"{home}/worker-*.log",
-        )
+    for worker, name in zip(workers, WORKERS, strict=True):
+        if worker.poll() is not None:
+            log = home / f"worker-{name}.log"
+            said = log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise OperatorError(
+                "worker_ended",
+                f"the worker ended with status {worker.returncode}; its last words: {''.join(said)[:400]}",
+                where=str(log),
+            )
 
 
 def stop(workers: list[subprocess.Popen[bytes]]) -> None:

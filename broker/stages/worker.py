@@ -2,13 +2,15 @@
 
 For each partition of the `lanes` topic that Faust assigns to this worker one lane runs, as a mode service. Faust's
 group is the only membership; a lane that another worker has taken over is fenced by its transactional id and goes.
-Any other failure of a lane stops the worker, which then begins again from what was committed.
+A lane that Kafka fails is built anew after a pause, from what was committed. Any other failure of a lane is a bug or
+the operator's to mend: it stops the worker, which a supervisor starts again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +20,7 @@ from faust.types.auth import CredentialsT
 from prometheus_client import CollectorRegistry, generate_latest
 
 LANES = "lanes"
+PAUSE_SECONDS = 2.0
 
 
 class Lane(Protocol):
@@ -31,18 +34,24 @@ class Lane(Protocol):
 LaneMaker = Callable[[int], Lane]
 
 
+@dataclass(frozen=True)
+class Failures:
+    """Exceptions of a lane that are no bug. fenced: another worker owns it; kafka: the cluster failed it."""
+
+    fenced: type[Exception]
+    kafka: tuple[type[Exception], ...]
+
+
 class LaneService(mode.Service):
     """One lane, stepped until it is stopped; the running step is always finished first."""
 
-    def __init__(self, lane: Lane, fenced: type[Exception], **kwargs: Any) -> None:
+    def __init__(self, lane: Lane, failures: Failures, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._lane = lane
-        self._by_another = fenced
+        self._failures = failures
         self._quiet = asyncio.Event()
         self.fenced = False
-
-    async def on_start(self) -> None:
-        await self._lane.start()
+        self.failed = False
 
     async def on_stop(self) -> None:
         await self._quiet.wait()
@@ -50,11 +59,16 @@ class LaneService(mode.Service):
 
     @mode.Service.task
     async def _run(self) -> None:
+        self._quiet.clear()
         try:
+            await self._lane.start()
             while not self.should_stop:
                 await self._lane.step()
-        except self._by_another:
+        except self._failures.fenced:
             self.fenced = True
+        except self._failures.kafka as error:
+            self.failed = True
+            self.log.error("a lane lost Kafka and begins again: %s", error)
         finally:
             self._quiet.set()
 
@@ -62,11 +76,11 @@ class LaneService(mode.Service):
 class Lanes(mode.Service):
     """Runs the lanes that Faust assigns, and only those."""
 
-    def __init__(self, app: faust.App, make: LaneMaker, fenced: type[Exception], **kwargs: Any) -> None:
+    def __init__(self, app: faust.App, make: LaneMaker, failures: Failures, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._app = app
         self._make = make
-        self._by_another = fenced
+        self._failures = failures
         self._running: dict[int, LaneService] = {}
         self._lock = asyncio.Lock()
 
@@ -85,13 +99,20 @@ class Lanes(mode.Service):
     async def _follow(self, *_: Any, **__: Any) -> None:
         async with self._lock:
             mine = set() if self.should_stop else self._assigned()
-            gone = [p for p, lane in self._running.items() if p not in mine or lane.fenced]
+            gone = [p for p, lane in self._running.items() if p not in mine or lane.fenced or lane.failed]
             await asyncio.gather(*(self._running.pop(p).stop() for p in gone))
             for partition in sorted(mine - self._running.keys()):
                 self._running[partition] = LaneService(
-                    self._make(partition), self._by_another, loop=self.loop, beacon=self.beacon
+                    self._make(partition), self._failures, loop=self.loop, beacon=self.beacon
                 )
             await asyncio.gather(*(lane.maybe_start() for lane in self._running.values()))
+
+    @mode.Service.task
+    async def _watch(self) -> None:
+        while not self.should_stop:
+            await self.sleep(PAUSE_SECONDS)
+            if any(lane.failed for lane in self._running.values()):
+                await self._follow()
 
     def _assigned(self) -> set[int]:
         return {tp.partition for tp in self._app.consumer.assignment() if tp.topic == LANES}
@@ -107,7 +128,7 @@ def make_app(
     web: tuple[str, int] | None,
     registry: CollectorRegistry,
     make: LaneMaker,
-    fenced: type[Exception],
+    failures: Failures,
 ) -> faust.App:
     """The Faust app of one role: group `<role>.workers`, lanes by the `lanes` topic, /metrics and /health."""
     host, port = web or ("127.0.0.1", 6066)  # Faust wants a port even for a page that it does not serve
@@ -141,7 +162,7 @@ def make_app(
         """Faust instantiates services by itself: this one knows its app and its lanes."""
 
         def __init__(self, **kwargs: Any) -> None:
-            super().__init__(app, make, fenced, **kwargs)
+            super().__init__(app, make, failures, **kwargs)
             started.append(self)
 
     app.service(AppLanes)

@@ -24,8 +24,9 @@ from broker.edge.kafka.settings import KafkaSettings
 if TYPE_CHECKING:
     from faust.types.auth import CredentialsT
 
-REQUEST_TIMEOUT_MS = 8_000
-TRANSACTION_TIMEOUT_MS = 10_000
+# Generous: on a busy machine a slow answer is no failure. A successor settles a transaction left open at once.
+REQUEST_TIMEOUT_MS = 30_000
+TRANSACTION_TIMEOUT_MS = 30_000
 FETCH_PARTITION_BYTES = 4 << 20
 FETCH_WAIT_MS = 100
 # Below the cluster's default limit of a batch (1,048,588 bytes), so that what is sent here is taken there.

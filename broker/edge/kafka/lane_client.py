@@ -29,6 +29,14 @@ class LaneFenced(Exception):
     """Another worker owns this lane now."""
 
 
+class KafkaUnreachable(OperatorError):
+    """The cluster does not answer, or not as it should."""
+
+
+KAFKA_FAILURES = (KafkaError, KafkaUnreachable, TimeoutError)
+"""What a lane may raise when the cluster fails it; it begins again from what was committed."""
+
+
 class Outgoing(Protocol):
     """One record to write in the lane's transaction."""
 
@@ -67,7 +75,9 @@ class LaneReader:
         self._assigned: set[Place] = set()
 
     async def start(self) -> None:
-        self._consumer = consumer(self._settings, self._group)
+        # Without the group: as its member by name only, a client that is assigned anew while it looks for the
+        # group's coordinator gives up for good.
+        self._consumer = consumer(self._settings)
         with _unreachable(self._group or "reader"):
             await self._consumer.start()
 
@@ -82,8 +92,14 @@ class LaneReader:
     async def committed(self, places: Iterable[Place]) -> dict[Place, tuple[int, str]]:
         """Committed offset and its metadata, for the places that have one."""
         wanted = [TopicPartition(*place) for place in places]
-        # the public `committed` drops the metadata, where a lane keeps its watermarks
-        found = await self._reader()._coordinator.fetch_committed_offsets(wanted)
+        keeper = consumer(self._settings, self._group)
+        try:
+            with _unreachable(self._group or "reader"):
+                await keeper.start()
+                # the public `committed` drops the metadata, where a lane keeps its watermarks
+                found = await keeper._coordinator.fetch_committed_offsets(wanted)
+        finally:
+            await _stop(keeper)
         return {
             (tp.topic, tp.partition): (at.offset, at.metadata) for tp, at in found.items() if at.offset >= 0
         }
@@ -136,7 +152,8 @@ class LaneReader:
 
     def _reader(self) -> AIOKafkaConsumer:
         if self._consumer is None:
-            raise ProgrammerError("lane_not_started", "the lane's consumer is not running", where=self._group or "reader")
+            where = self._group or "reader"
+            raise ProgrammerError("lane_not_started", "the lane's consumer is not running", where=where)
         return self._consumer
 
 
@@ -191,7 +208,7 @@ def _unreachable(where: str) -> Iterator[None]:
     try:
         yield
     except KafkaError as error:
-        raise OperatorError(
+        raise KafkaUnreachable(
             "kafka_unreachable",
             f"a lane cannot reach Kafka ({type(error).__name__}): check that the cluster is up, and the "
             "BROKER_KAFKA__ settings",
