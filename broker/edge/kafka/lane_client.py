@@ -75,8 +75,8 @@ class LaneReader:
         self._assigned: set[Place] = set()
 
     async def start(self) -> None:
-        # Without the group: as its member by name only, a client that is assigned anew while it looks for the
-        # group's coordinator gives up for good.
+        # Without the group: a client that has one gives up for good when it is assigned anew while it still
+        # looks for the group's coordinator.
         self._consumer = consumer(self._settings)
         with _unreachable(self._group or "reader"):
             await self._consumer.start()
@@ -94,10 +94,9 @@ class LaneReader:
         wanted = [TopicPartition(*place) for place in places]
         keeper = consumer(self._settings, self._group)
         try:
-            with _unreachable(self._group or "reader"):
-                await keeper.start()
-                # the public `committed` drops the metadata, where a lane keeps its watermarks
-                found = await keeper._coordinator.fetch_committed_offsets(wanted)
+            await keeper.start()
+            # the public `committed` drops the metadata, where a lane keeps its watermarks
+            found = await keeper._coordinator.fetch_committed_offsets(wanted)
         finally:
             await _stop(keeper)
         return {
