@@ -206,10 +206,10 @@ class Digester:
         for to in range(self._lanes):
             yield self._envelope(kind, "", until, topic, to)
 
-    def plan(self, state: bytes) -> Iterator[Out]:
-        """The control state, to every release lane."""
+    def plan(self, state: bytes, read: int) -> Iterator[Out]:
+        """The control state as of offset `read` of the control topic, to every release lane."""
         for to in range(self._lanes):
-            yield self._envelope("plan", "", 0, "", to, body=state)
+            yield self._envelope("plan", "", 0, "", to, json.dumps({"read": read}), state)
 
     def retractions(self, domain: Domain, retractions: pl.DataFrame) -> Iterator[Out]:
         """Retractions (`point, bits, from_ms, group`), each to the release lane of its group; by product name."""

@@ -26,13 +26,15 @@ from broker.core.plan import Domain, Stream
 from broker.core.retractions import consent_retractions, site_retractions
 from broker.stages.digest import Digest, Digester, Watermark, idle_after
 from broker.stages.ports import Batch, Clock, Keys, Out, Place, Reader, Writer
-from broker.stages.tables import CONSENT, CONTROL, SITES, BadRecord, Change, LaneTables
+from broker.stages.tables import CONSENT, CONTROL, SITES, BadRecord, Change, LaneTables, cut
 from broker.stages.telemetry import Telemetry
 
 MOST_READINGS = 100_000
 WAIT_MS = 200
 OPEN_SPAN_MS = 70 * 86_400_000
 """How far back an open window may reach: two months and their lateness; which epochs a retraction concerns."""
+AHEAD_MS = 3 * 86_400_000
+"""How far ahead a contribution may be: a day of clocks that are wrong, and two days of `max_gap`."""
 
 
 class IngestLane:
@@ -61,6 +63,8 @@ class IngestLane:
         self._keys = keys
         self._clock = clock
         self._telemetry = telemetry
+        self._ahead: dict[Place, Batch] = {}
+        self._applied: frozenset[Place] = frozenset()
         self._streams: dict[Place, Stream] = {}
         self._watermarks: dict[Place, Watermark] = {}
         self._read: dict[Place, int] = {}
@@ -114,46 +118,71 @@ class IngestLane:
         return [(CONTROL, 0), *((topic, self._partition) for topic in own)]
 
     async def _read_state(self, ends: Mapping[Place, int]) -> list[BadRecord]:
-        """Applies records of the state topics up to these offsets."""
+        """Applies records of the state topics up to these offsets; those fetched beyond wait for the next call,
+        because what they take back must still be told."""
         bad: list[BadRecord] = []
         waiting = dict(ends)
-        while waiting:
-            waiting = {
-                place: end for place, end in waiting.items() if await self._state.position(place) < end
-            }
-            for batch in await self._state.poll(list(waiting), most=MOST_READINGS, wait_ms=WAIT_MS):
-                bad += await asyncio.to_thread(self._tables.apply, batch)
+        while waiting := {place: end for place, end in waiting.items() if await self._position(place) < end}:
+            batches: list[Batch] = [self._ahead.pop(place) for place in waiting if place in self._ahead]
+            if not batches:
+                batches += await self._state.poll(list(waiting), most=MOST_READINGS, wait_ms=WAIT_MS)
+            for batch in batches:
+                place = batch.topic, batch.partition
+                due, rest = cut(batch, waiting[place])
+                if rest.offsets:
+                    self._ahead[place] = rest
+                bad += await asyncio.to_thread(self._tables.apply, due)
         return bad
+
+    async def _position(self, place: Place) -> int:
+        """Offset of the next record of a state topic that was not applied."""
+        ahead = self._ahead.get(place)
+        return ahead.offsets[0] if ahead else await self._state.position(place)
 
     async def _catch_up(self) -> tuple[list[Out], dict[Place, tuple[int, str]]]:
         """Brings the tables up to now; what follows from that, and the offsets to commit with it."""
+        if self._lacks_topics():
+            await self._follow_plan()
         places = sorted(self._state.assigned)
-        before = {place: await self._state.position(place) for place in places}
+        before = {place: await self._position(place) for place in places}
         ends = await self._state.end_offsets(places)
         behind = {place: end for place, end in ends.items() if before[place] < end}
-        bad = await self._read_state(behind) if behind else []
+        bad = await self._read_state(behind)
+        self._applied = frozenset(places)
         changes, more, replanned = (
             await asyncio.to_thread(self._tables.refresh) if behind else ([], [], False)
         )
         if replanned:
             await self._follow_plan()
         offsets = {place: (end, "") for place, end in behind.items()}
-        out = self._announce(offsets)  # first: what follows is read under this plan
+        out = self._announce(
+            offsets, await self._position((CONTROL, 0))
+        )  # first: what follows is read under this plan
         out += [self._digester.dead_letter(record) for record in [*bad, *more] if record.partner != "broker"]
         out += await asyncio.to_thread(lambda: [item for c in changes for item in self._retractions(c)])
         return out, offsets
 
-    def _announce(self, offsets: dict[Place, tuple[int, str]]) -> list[Out]:
-        """The control state to every release lane, whenever it is another than the last that was sent."""
+    def _announce(self, offsets: dict[Place, tuple[int, str]], read: int) -> list[Out]:
+        """The control state as of offset `read`, to every release lane, whenever it is another than the last."""
         state = self._tables.control.dump()
         digest = sha256(state).hexdigest()
         if (CONTROL, 0) in offsets:
             offsets[CONTROL, 0] = (offsets[CONTROL, 0][0], digest)
-        if digest == self._announced or not self._tables.control.activations:
+        if digest == self._announced or not (self._announced or self._tables.control.activations):
             return []
         self._announced = digest
         self._telemetry.left_out(self._tables.left_out)
-        return list(self._digester.plan(state))
+        return list(self._digester.plan(state, read))
+
+    def _lacks_topics(self) -> bool:
+        """Whether topics that the plan asks for were not there when they were looked for last."""
+        known = {topic for topic, _ in self._state.assigned}
+        return any(
+            (stream.topic, self._partition) not in self._streams
+            or not {SITES + stream.partner, CONSENT + stream.partner} <= known
+            for domain in self._tables.plan.domains.values()
+            for stream in domain.streams
+        )
 
     async def _follow_plan(self) -> None:
         """Reads the streams that the plan asks for, those new to it from where they were committed."""
@@ -185,7 +214,7 @@ class IngestLane:
             return  # nothing was ever admitted of this partner here
         now = self._clock.now()
         for domain in self._tables.plan.domains.values():
-            first, last = min([now, *marks]) - OPEN_SPAN_MS, max([now, *marks])
+            first, last = min([now, *marks]) - OPEN_SPAN_MS, max([now, *marks]) + AHEAD_MS
             epochs = sorted({domain.calendar.epoch(at) for at in range(first, last + 1, 86_400_000)})
             keys = self._keys.epoch_key
             rows = pl.concat(
@@ -222,11 +251,12 @@ class IngestLane:
         return batches
 
     def _readable(self) -> dict[str, list[Place]]:
-        """Places by partner, without the partners that must wait."""
+        """Places by partner, without the partners that must wait, or whose tables this step did not read yet."""
+        unread = {topic for topic, _ in self._state.assigned - self._applied}
         places: dict[str, list[Place]] = {}
         for place, stream in sorted(self._streams.items()):
             reason = self._obstacle(stream.partner)
-            if reason is None:
+            if reason is None and unread.isdisjoint((SITES + stream.partner, CONSENT + stream.partner)):
                 places.setdefault(stream.partner, []).append(place)
             if reason != self._paused.get(stream.partner):
                 self._change_pause(stream.partner, reason)
@@ -287,7 +317,7 @@ class IngestLane:
         moved = {}
         for domain in self._tables.plan.domains.values():
             for place, stream in self._own(domain):
-                after = idle_after(domain, stream)
+                after = None if stream.partner in self._paused else idle_after(domain, stream)
                 if after is not None and now - self._last_seen.get(place, self._started) > after:
                     until = self._latest(domain, place)
                     if until > self._watermarks.get(place, Watermark()).until:

@@ -6,7 +6,8 @@ Invariants
 - One transaction per closed base window holds all that follows from it: releases, evidence, log leaves,
   roll-ups, the ledger's row and the offset from which a successor folds again. Deciding comes before it.
 - A successor reads its ledger's last row and the roll-ups of open windows, then folds from the committed offset;
-  chunks of windows that have closed are skipped without decrypting them.
+  chunks of windows that have closed are skipped without decrypting them, and nothing closes before it is where
+  its predecessor closed last.
 """
 
 from __future__ import annotations
@@ -68,8 +69,10 @@ class ReleaseLane:
         self._publisher = Publisher(partition, lanes, areas, codec, keys, sealer)
         self._windows = OpenWindows(lanes)
         self._control = b""
+        self._control_read = 0
+        self._position = 0
         self._plan = Plan({}, areas)
-        self._retracted: list[tuple[str, pl.DataFrame]] = []
+        self._retracted: list[tuple[str, list[str], pl.DataFrame]] = []
         self._source: Place = (CONTRIBUTIONS, partition)
 
     async def start(self) -> None:
@@ -79,7 +82,10 @@ class ReleaseLane:
         await self._restore()
         committed = await self._reader.committed([self._source])
         first = await self._reader.first_offsets([self._source])
-        await self._reader.assign({self._source: committed.get(self._source, (first[self._source], ""))[0]})
+        offset = committed.get(self._source, (first[self._source], ""))[0]
+        await self._reader.assign({self._source: offset})
+        if 0 < self._position <= offset:
+            await self._close(self._position)  # what closed the last window may close more
 
     async def stop(self) -> None:
         await self._reader.stop()
@@ -90,48 +96,61 @@ class ReleaseLane:
         for batch in await self._reader.poll([self._source], most=MOST_RECORDS, wait_ms=WAIT_MS):
             for offset, key, value in zip(batch.offsets, batch.keys, batch.values, strict=True):
                 moved = await asyncio.to_thread(self._apply, offset, key, value)
-                if moved:
+                if moved or offset + 1 == self._position:
                     await self._close(offset + 1)
             self._telemetry.release_lane(self._partition, self._plan, self._windows)
 
     # -- folding --------------------------------------------------------------------------------------
 
     def _apply(self, offset: int, key: bytes | None, value: bytes | None) -> bool:
-        """Takes one record; True if it can move a watermark."""
+        """Takes one record; True if it can move a watermark.
+
+        Of records that a predecessor took before it closed its last window, only rows and retractions are taken
+        again: marks and plan of that moment are known, and an earlier look would close windows that lack rows.
+        """
         _, record = self._codec.decode(value)
-        kind, domain, window = record["kind"], record["domain"], record["window"]
+        kind, window = record["kind"], record["window"]
+        if offset < self._position and kind not in ("chunk", "retraction"):
+            return False
         if kind == "mark":
             self._windows.mark(record["stream"], record["lane"], window)
         elif kind == "stalled":
             self._windows.stalled(record["stream"], record["lane"], window)
         elif kind == "plan":
-            self._set_plan(record["body"])
+            self._set_plan(record["body"], json.loads(record["header"])["read"])
         elif kind == "chunk":
             self._chunk(record, offset, key or b"")
         elif kind == "retraction":
-            header = json.loads(record["header"])
-            rows = self._bits(frame(record["body"]), header["products"], domain, "bits")
-            marked = rows.with_columns(pl.lit(offset, pl.Int64).alias("seq"))
-            self._windows.retract(domain, marked)
-            self._retracted.append((domain, marked))
+            self._retraction(record, offset)
         elif kind == "tally":
             self._telemetry.late(record["stream"], json.loads(record["header"])["late"])
         return kind in ("mark", "stalled", "plan")
 
-    def _set_plan(self, body: bytes) -> None:
-        if body != self._control:
-            self._control = body
+    def _set_plan(self, body: bytes, read: int) -> None:
+        """read: the control topic's offset that the plan is of; a lane that is behind brings no old one back."""
+        if body != self._control and read >= self._control_read:
+            self._control, self._control_read = body, read
             self._plan, left_out = ControlState.load(body).plan(self._areas, self._timezone)
             self._windows.set_plan(self._plan)
             self._telemetry.left_out(left_out)
 
+    def _retraction(self, record: dict[str, Any], offset: int) -> None:
+        domain = record["domain"]
+        if not self._runs(domain):
+            return
+        written = json.loads(record["header"])["products"]
+        marked = frame(record["body"]).with_columns(pl.lit(offset, pl.Int64).alias("seq"))
+        self._windows.retract(domain, self._bits(marked, written, domain, "bits"))
+        if offset >= self._position:
+            self._retracted.append((domain, written, marked))
+
     def _chunk(self, record: dict[str, Any], offset: int, key: bytes) -> None:
         domain, window = record["domain"], record["window"]
-        if window < self._windows.next_start(domain):
+        if not self._runs(domain) or window < self._windows.next_start(domain):
             return
         header = json.loads(record["header"])
         topic, partition = self._source
-        base = self._domain(domain).base
+        base = self._plan.domains[domain].base
         secret = self._keys.window_key(domain, base, window)
         body = unseal(
             record["body"], secret, topic=topic, partition=partition, key=key, policies=header["policies"]
@@ -155,34 +174,34 @@ class ReleaseLane:
 
     def _bits(self, rows: pl.DataFrame, written: Sequence[str], domain: str, column: str) -> pl.DataFrame:
         """Product bits as this lane's plan numbers them; those of products that no longer run are cleared."""
-        now = [product.name for product in self._domain(domain).products]
+        now = [product.name for product in self._plan.domains[domain].products]
         return rows if list(written) == now else rename_bits(rows, column, list(written), now)
 
-    def _domain(self, name: str) -> Domain:
-        domain = self._plan.domains.get(name)
-        if domain is None:
+    def _runs(self, domain: str) -> bool:
+        """Whether the domain has products; a lane that is behind may still write for one that has none any more."""
+        if not self._control:
             raise OperatorError(
                 "no_plan",
-                f"contributions of domain {name} came before the plan that they were made under: the ingest lanes "
+                f"contributions of domain {domain} came before the plan that they were made under: the ingest lanes "
                 "must write to this cluster only",
                 where=f"{CONTRIBUTIONS}/{self._partition}",
             )
-        return domain
+        return domain in self._plan.domains
 
     # -- closing --------------------------------------------------------------------------------------
 
     async def _close(self, position: int) -> None:
         for closed in self._windows.close_next(position - 1):
             with self._telemetry.releasing(closed.domain.name):
-                out = await asyncio.to_thread(self._outcome, closed)
+                out = await asyncio.to_thread(self._outcome, closed, position)
                 offset = self._windows.oldest_needed(position)
                 await self._writer.commit(out, {self._source: (offset, "")})
             self._sealer.forget(
                 self._keys.window_key(closed.domain.name, closed.domain.base, closed.window.start)
             )
 
-    def _outcome(self, closed: Closed) -> list[Out]:
-        """All records that follow from one closed base window."""
+    def _outcome(self, closed: Closed, position: int) -> list[Out]:
+        """All records that follow from one closed base window; position: behind the record that closed it."""
         out = list(self._keep_retractions())
         out += self._keep_rollup(closed)
         for due in closed.due:
@@ -190,16 +209,15 @@ class ReleaseLane:
             out += records
             for summary in summaries:
                 self._telemetry.released(due.product.name, summary)
-        out.append(self._ledger_row())
+        out.append(self._ledger_row(position))
         return out
 
     def _keep_retractions(self) -> Iterator[Out]:
         """Retractions since the last closing: they reach roll-ups, and a restart does not read them again."""
         retracted, self._retracted = self._retracted, []
-        for domain, rows in retracted:
-            products = [product.name for product in self._domain(domain).products]
-            for piece in pieces(rows):
-                yield self._rollup_record(domain, 0, "retraction", products, piece)
+        for domain, products, rows in retracted:
+            for piece in pieces(rows) if self._runs(domain) else ():
+                yield self._rollup_record(self._plan.domains[domain], 0, "retraction", products, piece)
 
     def _keep_rollup(self, closed: Closed) -> Iterator[Out]:
         domain = closed.domain
@@ -208,7 +226,7 @@ class ReleaseLane:
             return
         products = [product.name for product in domain.products]
         for piece in pieces(closed.rollup):
-            yield self._rollup_record(domain.name, closed.window.start, "rollup", products, piece)
+            yield self._rollup_record(domain, closed.window.start, "rollup", products, piece)
 
     @staticmethod
     def _last_need(closed: Closed) -> bool:
@@ -220,28 +238,32 @@ class ReleaseLane:
         }
         return ends == {closed.window.end}
 
-    def _rollup_record(self, domain: str, window: int, kind: str, products: list[str], piece: bytes) -> Out:
-        key = f"{domain}/{window}".encode()
-        policies = policies_digest(self._domain(domain))
-        secret = self._rollup_key(domain, window)
+    def _rollup_record(
+        self, domain: Domain, window: int, kind: str, products: list[str], piece: bytes
+    ) -> Out:
+        key = f"{domain.name}/{window}".encode()
+        policies = policies_digest(domain)
+        longest = self._windows.oldest_rollup(domain, window) if window else 0
+        secret = self._keys.window_key(domain.name, "rollup", longest)
         body = self._sealer.seal(
             piece, secret, topic=ROLLUPS, partition=self._partition, key=key, policies=policies
         )
-        header = {"kind": kind, "products": products, "policies": policies}
+        header = {"kind": kind, "products": products, "policies": policies, "longest": longest}
         record = {
-            "domain": domain,
+            "domain": domain.name,
             "window": window,
             "header": json.dumps(header, sort_keys=True),
             "body": body,
         }
         return Out(ROLLUPS, self._partition, key, self._codec.encode("rollup", record))
 
-    def _rollup_key(self, domain: str, window: int) -> bytes:
-        longest = self._windows.oldest_rollup(self._domain(domain), window) if window else 0
-        return self._keys.window_key(domain, "rollup", longest)
-
-    def _ledger_row(self) -> Out:
-        state: dict[str, Any] = {"control": self._control.decode(), "windows": self._windows.snapshot()}
+    def _ledger_row(self, position: int) -> Out:
+        state: dict[str, Any] = {
+            "control": self._control.decode(),
+            "control_read": self._control_read,
+            "position": position,
+            "windows": self._windows.snapshot(),
+        }
         record = {"kind": "closed", "domain": "", "body": rfc8785.dumps(state)}
         return Out(LEDGER, self._partition, b"closed", self._codec.encode("ledger-row", record))
 
@@ -257,7 +279,8 @@ class ReleaseLane:
             return
         state = json.loads(last["body"])
         self._windows.restore(state["windows"])
-        self._set_plan(state["control"].encode())
+        self._set_plan(state["control"].encode(), state["control_read"])
+        self._position = state["position"]
         async for batch in self._whole((ROLLUPS, self._partition)):
             for key, value in zip(batch.keys, batch.values, strict=True):
                 await asyncio.to_thread(self._take_rollup, key or b"", value)
@@ -282,7 +305,7 @@ class ReleaseLane:
             return
         body = unseal(
             record["body"],
-            self._rollup_key(domain, window),
+            self._keys.window_key(domain, "rollup", header["longest"]),
             topic=ROLLUPS,
             partition=self._partition,
             key=key,

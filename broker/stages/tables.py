@@ -10,6 +10,7 @@ Invariants
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +44,35 @@ class BadRecord:
     offset: int
     schema_id: int | None
     value: bytes | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some consecutive records of a batch."""
+
+    topic: str
+    partition: int
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    offsets: list[int]
+    timestamps: list[int]
+
+
+def cut(batch: Batch, end: int) -> tuple[Part, Part]:
+    """The batch's records before offset `end`, and the others."""
+    at = bisect_left(batch.offsets, end)
+    before, rest = (
+        Part(
+            batch.topic,
+            batch.partition,
+            batch.keys[side],
+            batch.values[side],
+            batch.offsets[side],
+            batch.timestamps[side],
+        )
+        for side in (slice(at), slice(at, None))
+    )
+    return before, rest
 
 
 @dataclass
