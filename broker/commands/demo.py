@@ -66,6 +66,7 @@ def command(
         half_hourly=(1, 10, 2) if epcis > 1 and days >= 12 else None,
     )
     show = Show(quiet=as_json)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: in order
     with ExitStack() as stack:
         if home is None:
             temporary = tempfile.TemporaryDirectory(prefix="broker-demo-") if once else None
@@ -80,4 +81,13 @@ def command(
         show.outcome(outcome, running.policies)
         if not once:
             show.next_steps(running, web_port)
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            wait_for_ctrl_c()
+
+
+def wait_for_ctrl_c() -> None:
+    """Returns at Ctrl-C or SIGTERM."""
+    try:
+        while True:
+            signal.pause()
+    except KeyboardInterrupt:
+        return

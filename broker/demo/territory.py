@@ -90,6 +90,7 @@ def start_worker(
                 "BROKER_DATA": str(demo.home / f"worker-{name}"),
             },
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C is for the demo, which stops its parts in order
             stdout=log,
             stderr=log,
         )
