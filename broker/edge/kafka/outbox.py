@@ -114,7 +114,10 @@ class Outbox:
                     f"{on_their_way} records are not confirmed: is Kafka up?",
                     where=self.topic,
                 )
-            self._producer.poll(0.2)
+            try:
+                self._producer.poll(0.2)
+            except KafkaException as error:  # of a user who may write nowhere at all
+                raise self._translated(error.args[0], f"{on_their_way} records are not taken") from error
 
     def _delivered(self, error: KafkaError | None, _message: object) -> None:
         if error is not None:
