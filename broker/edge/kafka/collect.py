@@ -97,7 +97,10 @@ async def read_topic(settings: KafkaSettings, topic: str) -> list[Read]:
     client = consumer(settings)
     client.subscribe([topic])  # without a group: all partitions, from their beginning
     async with _running(client, topic) as reader:
-        return await _read_to_end(reader)
+        try:
+            return await _read_to_end(reader)
+        except TopicAuthorizationFailedError as error:  # whoever may write there sees the topic all the same
+            raise _not_allowed(settings, topic) from error
 
 
 async def read_releases(settings: KafkaSettings, product: str, codec: Codec) -> Releases:
@@ -216,8 +219,7 @@ async def _absence(settings: KafkaSettings, topic: str) -> BrokerError:
         async with asyncio.timeout(PROBE_SECONDS):
             await client.start()
     except TopicAuthorizationFailedError:
-        who = settings.username or "nobody"
-        return Refused("topic_not_allowed", f"{who} may not read topic {topic}, or there is no such topic")
+        return _not_allowed(settings, topic)
     except (TimeoutError, UnknownTopicOrPartitionError):
         pass
     except KafkaError as error:
@@ -225,6 +227,11 @@ async def _absence(settings: KafkaSettings, topic: str) -> BrokerError:
     finally:
         await _stop(client)
     return InputError("unknown_topic", f"there is no topic {topic}")
+
+
+def _not_allowed(settings: KafkaSettings, topic: str) -> Refused:
+    who = settings.username or "nobody"
+    return Refused("topic_not_allowed", f"{who} may not read topic {topic}, or there is no such topic")
 
 
 async def _read_to_end(client: AIOKafkaConsumer) -> list[Read]:
