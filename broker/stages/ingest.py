@@ -25,12 +25,14 @@ from broker.core.calendar import duration_ms
 from broker.core.plan import Domain, Stream
 from broker.core.retractions import consent_retractions, site_retractions
 from broker.stages.digest import Digest, Digester, Watermark, idle_after
-from broker.stages.ports import Batch, Clock, Keys, Out, Place, Reader, Writer
+from broker.stages.ports import Batch, Clock, Keys, Out, Place, Reader, Writer, together
 from broker.stages.tables import CONSENT, CONTROL, SITES, BadRecord, Change, LaneTables, cut
 from broker.stages.telemetry import Telemetry
 
 MOST_READINGS = 100_000
 WAIT_MS = 200
+GATHER_ROUNDS = 5
+GATHER_MS = 200
 OPEN_SPAN_MS = 70 * 86_400_000
 """How far back an open window may reach: two months and their lateness; which epochs a retraction concerns."""
 AHEAD_MS = 3 * 86_400_000
@@ -64,7 +66,6 @@ class IngestLane:
         self._clock = clock
         self._telemetry = telemetry
         self._ahead: dict[Place, Batch] = {}
-        self._applied: frozenset[Place] = frozenset()
         self._streams: dict[Place, Stream] = {}
         self._watermarks: dict[Place, Watermark] = {}
         self._read: dict[Place, int] = {}
@@ -95,8 +96,12 @@ class IngestLane:
 
     async def step(self) -> None:
         """One round; returns after at most about `WAIT_MS` when there is nothing to do."""
-        out, offsets = await self._catch_up()
-        digests = await self._digest(await self._poll())
+        gathered = await self._gather()
+        (
+            out,
+            offsets,
+        ) = await self._catch_up()  # after the fetch: no reading overtakes a withdrawal that it followed
+        digests = await self._digest(gathered)
         out += await asyncio.to_thread(self._outgoing, digests)
         marks = {(d.stream.topic, self._partition): d.watermark for d in digests}
         marks = self._idle() | marks
@@ -148,7 +153,6 @@ class IngestLane:
         ends = await self._state.end_offsets(places)
         behind = {place: end for place, end in ends.items() if before[place] < end}
         bad = await self._read_state(behind)
-        self._applied = frozenset(places)
         changes, more, replanned = (
             await asyncio.to_thread(self._tables.refresh) if behind else ([], [], False)
         )
@@ -235,6 +239,20 @@ class IngestLane:
 
     # -- readings -------------------------------------------------------------------------------------
 
+    async def _gather(self) -> list[tuple[Batch, Stream]]:
+        """Up to `MOST_READINGS` readings, or what comes in a second: a transaction of few costs as much."""
+        found: dict[Place, list[Batch]] = {}
+        count = 0
+        for _ in range(GATHER_ROUNDS):
+            batches = await self._poll()
+            for batch in batches:
+                found.setdefault((batch.topic, batch.partition), []).append(batch)
+                count += len(batch.offsets)
+            if not batches or count >= MOST_READINGS:
+                break
+            await asyncio.sleep(GATHER_MS / 1000)
+        return [(together(batches), self._streams[place]) for place, batches in sorted(found.items())]
+
     async def _poll(self) -> list[Batch]:
         """An equal quota of each partner that may be read; waits only where no partner has anything."""
         partners = self._readable()
@@ -251,12 +269,11 @@ class IngestLane:
         return batches
 
     def _readable(self) -> dict[str, list[Place]]:
-        """Places by partner, without the partners that must wait, or whose tables this step did not read yet."""
-        unread = {topic for topic, _ in self._state.assigned - self._applied}
+        """Places by partner, without the partners that must wait."""
         places: dict[str, list[Place]] = {}
         for place, stream in sorted(self._streams.items()):
             reason = self._obstacle(stream.partner)
-            if reason is None and unread.isdisjoint((SITES + stream.partner, CONSENT + stream.partner)):
+            if reason is None:
                 places.setdefault(stream.partner, []).append(place)
             if reason != self._paused.get(stream.partner):
                 self._change_pause(stream.partner, reason)
@@ -284,16 +301,16 @@ class IngestLane:
             code, _, detail = reason.partition(":")
             self._telemetry.paused(partner, code, detail)
 
-    async def _digest(self, batches: list[Batch]) -> list[Digest]:
+    async def _digest(self, batches: list[tuple[Batch, Stream]]) -> list[Digest]:
         return [
             await asyncio.to_thread(
                 self._digester.digest,
                 batch,
-                self._streams[batch.topic, batch.partition],
+                stream,
                 self._tables,
                 self._watermarks.get((batch.topic, batch.partition), Watermark()),
             )
-            for batch in batches
+            for batch, stream in batches
         ]
 
     def _outgoing(self, digests: list[Digest]) -> list[Out]:

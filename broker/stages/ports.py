@@ -104,3 +104,29 @@ class Codec(Protocol):
         max_bytes: int,
         stream: str,
     ) -> Decoded: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A `Batch` made of several."""
+
+    topic: str
+    partition: int
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    offsets: list[int]
+    timestamps: list[int]
+
+
+def together(batches: Sequence[Batch]) -> Batch:
+    """Consecutive batches of one partition as one."""
+    if len(batches) == 1:
+        return batches[0]
+    return Columns(
+        batches[0].topic,
+        batches[0].partition,
+        [key for batch in batches for key in batch.keys],
+        [value for batch in batches for value in batch.values],
+        [offset for batch in batches for offset in batch.offsets],
+        [timestamp for batch in batches for timestamp in batch.timestamps],
+    )
