@@ -21,8 +21,8 @@ from broker.core.areas import AreaTree
 from broker.core.chunks import pieces
 from broker.core.open_windows import Due
 from broker.core.policy import ENGINE
-from broker.core.products import units
-from broker.core.release import Decision, Summary, decide
+from broker.core.products import in_groups, units
+from broker.core.release import Decision, Summary, decide_groups
 from broker.core.report import PUBLIC_CELLS
 from broker.core.sealing import Sealer
 from broker.stages.ports import Codec, Keys, Out
@@ -164,15 +164,17 @@ def decisions(
 ) -> Iterator[tuple[int, Decision]]:
     """The decision about each release group (by index in `areas.groups`) that is wanted, in order."""
     level = due.product.group_level
-    rollups = due.rollups.join(areas.group_of(level), on="area", how="inner")
+    groups = {index: group for index, group in enumerate(areas.groups(level)) if wanted(index)}
+    rollups = in_groups(due.rollups, areas, level, set(groups.values()))
+    counted = units(rollups, due.product, due.domain, due.window)
     rounding = keys.rounding_key(due.domain.name, due.domain.calendar.epoch(due.window.start))
-    for index, group in enumerate(areas.groups(level)):
-        if wanted(index):
-            own = rollups.filter(pl.col("group") == group).drop("group")
-            counted = units(own, due.product, due.domain, due.window)
-            yield (
-                index,
-                decide(
-                    due.product, due.domain, areas, due.window, group, units=counted, rounding_key=rounding
-                ),
-            )
+    decided = decide_groups(
+        due.product,
+        due.domain,
+        areas,
+        due.window,
+        [*groups.values()],
+        units=counted,
+        rounding_key=rounding,
+    )
+    yield from zip(groups, decided, strict=True)

@@ -75,7 +75,7 @@ def main() -> None:
         schema=["area", "segment"],
         orient="row",
     )
-    table = build(frame, areas, ("iris", "commune", "epci"), "E0", segmented=True)
+    table = build(frame, areas, ("iris", "commune", "epci"), ["E0"], segmented=True)
     rows = table.incidence()
     premises = rows.astype(np.int64) @ np.random.default_rng(1).integers(3, 60, table.atoms)
     unsafe = premises < 6

@@ -44,7 +44,10 @@ class Part:
 def frame(parts: Iterable[Part]) -> pl.DataFrame:
     """Contributions as `Units.contributions_of` gives them; the partner is named after its holding."""
     return pl.DataFrame(
-        [(p.premises, pseudonym(p.premises), p.holding, p.holding, p.area, p.segment, p.value) for p in parts],
+        [
+            (p.premises, pseudonym(p.premises), p.holding, p.holding, p.area, p.segment, p.value)
+            for p in parts
+        ],
         schema={
             "home": pl.Int64,
             "premises": pl.Binary,

@@ -7,7 +7,6 @@ import pytest
 from disclosure_world import LEVELS, Part, frame, pseudonym, tree
 
 from broker.core.disclosure import joint
-from broker.core.disclosure.figures import figures
 from broker.core.disclosure.table import Table, build
 
 AREAS = tree(1, 2)
@@ -29,7 +28,7 @@ def candidates(rows: list[tuple[int, str, str, bool]]) -> pl.DataFrame:
 
 
 def table_of(rows: pl.DataFrame) -> Table:
-    return build(rows, AREAS, LEVELS, "E0", segmented=False)
+    return build(rows, AREAS, LEVELS, ["E0"], segmented=False)
 
 
 def some(partner: str, area: str, yes: int, no: int, first: int) -> list[tuple[int, str, str, bool]]:
@@ -79,6 +78,5 @@ def test_a_condition_on_one_input_leaves_enough_homes_that_do_not_meet_it() -> N
     everyone = frame([Part(i, "h1", "E0C0I0", "flat", 1) for i in range(20)])
     table = table_of(everyone)
     for counted, unsafe in ((15, False), (16, True), (20, True)):
-        found = figures(everyone.head(counted), table, counting=True, depth=1)
-        reasons = joint.single_condition(found, [20, 20, 20], 5)
+        reasons = joint.single_condition(table.count(everyone.head(counted)), table.count(everyone), 5)
         assert bool(reasons) is unsafe

@@ -30,7 +30,7 @@ KEY = b"k" * 32
 
 def homes(numbers: list[int]) -> tuple[pl.DataFrame, Table]:
     rows = frame([Part(n, "h1", "E0C0I0", "flat", 1) for n in numbers])
-    return rows, build(rows, tree(1, 1), LEVELS, "E0", segmented=True)
+    return rows, build(rows, tree(1, 1), LEVELS, ["E0"], segmented=True)
 
 
 def test_a_set_is_named_by_its_size_and_the_sums_of_both_halves_of_its_pseudonyms() -> None:

@@ -32,7 +32,7 @@ def random_table(rng: random.Random) -> tuple[Table, AreaTree, np.ndarray]:
         pl.DataFrame(places, schema=["area", "segment"], orient="row"),
         areas,
         levels,
-        "E0",
+        ["E0"],
         segmented=rng.random() < 0.8,
     )
     sizes = np.array([rng.randint(1, 30) for _ in range(table.atoms)])
@@ -150,10 +150,8 @@ def test_the_pattern_does_not_depend_on_the_order_of_premises() -> None:
 
     def outcome(rows: list[tuple[str, str]]) -> tuple[list[tuple], list[bool]]:
         frame = pl.DataFrame(rows, schema=["area", "segment"], orient="row")
-        table = build(frame, areas, LEVELS, "E0", segmented=True)
-        _, cells = table.spread(table.locate(frame)["atom"].to_numpy())
-        premises = np.bincount(cells, minlength=table.cells.height)
-        return table.cells.rows(), pattern(table, premises, 4)[1].tolist()
+        table = build(frame, areas, LEVELS, ["E0"], segmented=True)
+        return table.cells.rows(), pattern(table, table.count(frame), 4)[1].tolist()
 
     expected = outcome(places)
     for _ in range(5):
@@ -257,7 +255,7 @@ def test_totals_of_the_release_group_are_the_last_to_go() -> None:
         schema=["area", "segment"],
         orient="row",
     )
-    table = build(frame, areas, LEVELS, "E0", segmented=True)
+    table = build(frame, areas, LEVELS, ["E0"], segmented=True)
     premises = table.incidence().astype(np.int64) @ np.arange(5, 5 + table.atoms)
     unsafe, published, _ = pattern(table, premises, 7)
     assert unsafe.any()

@@ -9,61 +9,97 @@ Invariants
   that two holdings served in the window (supplier switch) is one customer, to whom each contributed its
   part.
 - int64 throughout, guarded against overflow before the first sum; no float takes part.
-- Columns: the only Python loop is over cells, never over premises.
+- Columns: no Python loop over premises or cells. Premises are summed into atoms, then atoms into cells; of
+  the largest premises only as many of each atom go on as any rule looks at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from broker.core.disclosure.table import IntArray, Table
+from broker.core.disclosure.table import BoolArray, IntArray, Table
 from broker.core.errors import ProgrammerError
 
 _WORD = 62  # holdings per mask word: a mask stays a positive int64
+_LIMIT = 2.0**62
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
-    """Premises of one cell that are taken together. weight: Σ|x|; top: the largest |x|, descending."""
+class Largest:
+    """The largest |x| of every cell and kind of premises: as many of each as the rules look at, or all.
 
-    n: int
-    weight: int
-    top: tuple[int, ...]
+    One entry per premises: its cell, its kind, its |x|; sorted by cell, largest first.
+    """
+
+    cell: IntArray
+    kind: IntArray
+    size: IntArray
+
+    def sums(self, count: int, cells: int) -> IntArray:
+        """Per cell the sum of the `count` largest, whatever their kind."""
+        leading = _place_in_run(self.cell) < count
+        result = np.zeros(cells, dtype=np.int64)
+        np.add.at(result, self.cell[leading], self.size[leading])
+        return result
+
+    def where(self, kept: BoolArray) -> Largest:
+        """Those entries only."""
+        return Largest(self.cell[kept], self.kind[kept], self.size[kept])
+
+    def together(self, other: Largest) -> Largest:
+        """The entries of both."""
+        both = (np.concatenate(pair) for pair in zip(self.columns(), other.columns(), strict=True))
+        return _largest(*both)
+
+    def columns(self) -> tuple[IntArray, IntArray, IntArray]:
+        return self.cell, self.kind, self.size
 
 
-@dataclass(slots=True)
-class Figure:
-    """One cell of one measure, in the measure's smallest unit.
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Per cell and holding, the premises that it shares with others, with the others' parts only.
 
-    total: Σx with its sign; parts: |Σx| (or the number of customers) per holding;
-    crowds: premises by the set of holdings that serve them;
-    shared: per holding, the premises that it shares with others, with the others' parts only (sums only).
+    n, weight: cells × holdings; largest: kind = the holding.
+    """
+
+    n: IntArray
+    weight: IntArray
+    largest: Largest
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """All cells of one measure, in the measure's smallest unit.
+
+    holdings: names, sorted; elsewhere a holding is its index here. Per cell: total: Σx with its sign; n:
+    contributing premises; weight: Σ|x| over premises. Cells × holdings: parts: |Σx| of the holding's parts
+    (or the number of its customers); customers: the premises that it serves, alone or with others;
+    entrusted: their Σ|x|. largest: kind = a row of `served` (kinds × holdings): who serves the premises.
+    shared: only for sums, and only where a premises has several holdings.
     """
 
     counting: bool
-    total: int = 0
-    parts: dict[str, int] = field(default_factory=dict)
-    crowds: list[tuple[frozenset[str], Crowd]] = field(default_factory=list)
-    shared: dict[str, Crowd] = field(default_factory=dict)
-
-    @property
-    def n(self) -> int:
-        """Number of contributing premises."""
-        return sum(crowd.n for _, crowd in self.crowds)
-
-    @property
-    def weight(self) -> int:
-        """Σ|x| over premises."""
-        return sum(crowd.weight for _, crowd in self.crowds)
+    holdings: list[str]
+    total: IntArray
+    n: IntArray
+    weight: IntArray
+    parts: IntArray
+    customers: IntArray
+    entrusted: IntArray
+    largest: Largest
+    served: BoolArray
+    shared: Shared | None
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """Rows (premises, holding), sorted; `person` numbers the premises, `first` is each one's first row."""
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Parts: one per (home, holding), sorted by them; `person` numbers the homes, `first` is each one's first
+    part."""
 
     atom: IntArray
     holding: IntArray
@@ -73,102 +109,128 @@ class _Parts:
     names: list[str]
 
 
-def figures(rows: pl.DataFrame, table: Table, *, counting: bool, depth: int) -> list[Figure]:
-    """The figure of every cell of the table.
+def figures(rows: pl.DataFrame, table: Table, *, counting: bool, depth: int) -> Figures:
+    """The figures of the table's cells.
 
-    rows: DataFrame[premises, holding, area, segment, value: Int64], one or more rows per (premises, holding);
-    counting: each premises is 1, `value` is not read; depth: how many of the largest premises are kept.
-    Raises ProgrammerError where a premises lies in two atoms or a sum could leave int64.
+    rows: DataFrame[home: Int64, holding, area, segment, value: Int64], one or more rows per (home, holding);
+    counting: each home is 1, `value` is not read; depth: how many of the largest premises are kept.
+    Raises ProgrammerError where a home lies in two atoms or a sum could leave int64.
     """
-    result = [Figure(counting) for _ in range(table.cells.height)]
-    parts = _parts(table.locate(rows), counting)
-    if not len(parts.value):
-        return result
-    several, sets = _served_by(parts)
-    totals = np.ones(len(parts.first), np.int64) if counting else np.add.reduceat(parts.value, parts.first)
-    atoms = parts.atom[parts.first]
-
-    for cell, kind, sign, crowd in _crowds(table, atoms, several, totals, n_kinds=len(sets), depth=depth):
-        result[cell].crowds.append((sets[kind], crowd))
-        result[cell].total += sign
-    for cell, holding, sign, crowd in _crowds(
-        table, parts.atom, parts.holding, parts.value, n_kinds=len(parts.names), depth=0
-    ):
-        result[cell].parts[parts.names[holding]] = crowd.n if counting else abs(sign)
-    if not counting:
-        _add_shared(result, table, parts, totals, depth)
-    return result
-
-
-def _parts(rows: pl.DataFrame, counting: bool) -> _Parts:
-    merged = (
-        rows.group_by("premises", "holding")
-        .agg(pl.col("value").sum(), pl.col("atom").first(), pl.col("atom").n_unique().alias("places"))
-        .sort("premises", "holding")
+    parts = _parts(rows, table, counting)
+    atoms, width = parts.atom[parts.first], len(parts.names)
+    totals = np.ones_like(atoms) if counting else _run_sums(parts.value, parts.first)
+    size = np.abs(totals)
+    kind, served = _served_by(parts)
+    return Figures(
+        counting=counting,
+        holdings=parts.names,
+        total=table.add(_sums(table.atoms, atoms, totals)),
+        n=table.add(np.bincount(atoms, minlength=table.atoms)),
+        weight=table.add(_sums(table.atoms, atoms, size)),
+        parts=np.abs(_by_holding(table, parts.atom, parts.holding, parts.value, width)),
+        customers=_by_holding(table, parts.atom, parts.holding, np.ones_like(parts.atom), width),
+        entrusted=_by_holding(table, parts.atom, parts.holding, size[parts.person], width),
+        largest=_largest_of_cells(table, atoms, kind, size, depth),
+        served=served,
+        shared=None if counting else _shared(parts, table, totals, depth),
     )
-    names: list[str] = sorted(merged["holding"].unique())
-    value = np.ones(merged.height, np.int64) if counting else merged["value"].to_numpy()
-    # Checked on the rows as they came: the merged sums could have wrapped already.
-    if not counting and float(rows["value"].cast(pl.Float64).abs().sum()) >= 2.0**62:
+
+
+def _parts(rows: pl.DataFrame, table: Table, counting: bool) -> _Rows:
+    atom = table.locate(rows)
+    inside = np.flatnonzero(atom >= 0)
+    names: list[str] = sorted(rows["holding"].unique())
+    codes = rows["holding"].cast(pl.Enum(names)).to_physical().cast(pl.Int64).to_numpy()
+    atom, holding, home = atom[inside], codes[inside], rows["home"].to_numpy()[inside]
+    value = np.ones_like(home) if counting else rows["value"].to_numpy()[inside]
+    # Before the first sum, which could wrap; floats are close enough for that.
+    weights = np.bincount(atom, weights=np.abs(value.astype(np.float64)), minlength=table.atoms)
+    if (table.add(weights) >= _LIMIT).any():
         raise ProgrammerError(
             "overflow", "the values of one release group do not fit into 64 bits; nothing is released"
         )
-    atom = merged["atom"].to_numpy()
-    begins = (merged["premises"] != merged["premises"].shift(1)).fill_null(True).to_numpy()
-    first = np.flatnonzero(begins)
+    order = np.lexsort((holding, home))
+    atom, holding, home, value = atom[order], holding[order], home[order], value[order]
+    begins = _begins(home)
     person = np.cumsum(begins) - 1
-    if (merged["places"] > 1).any() or (atom != atom[first][person]).any():
+    if (atom != atom[begins][person]).any():
         raise ProgrammerError(
             "premises_in_two_places", "a premises lies in two areas or segments of one window"
         )
-    holding = merged["holding"].cast(pl.Enum(names)).to_physical().cast(pl.Int64).to_numpy()
-    return _Parts(atom, holding, value, person, first, names)
+    start = np.flatnonzero(begins | _begins(holding))
+    merged = value[start] if counting else _run_sums(value, start)
+    return _Rows(atom[start], holding[start], merged, person[start], np.flatnonzero(begins[start]), names)
 
 
-def _served_by(parts: _Parts) -> tuple[IntArray, list[frozenset[str]]]:
-    """Per premises the number of its set of holdings, and the sets."""
-    words = []
+def _served_by(parts: _Rows) -> tuple[IntArray, BoolArray]:
+    """Per home its kind, the number of its set of holdings, and the sets: kinds × holdings."""
+    kind = np.zeros(len(parts.first), dtype=np.int64)
     for start in range(0, len(parts.names), _WORD):
         inside = (parts.holding >= start) & (parts.holding < start + _WORD)
         bits = np.where(inside, np.int64(1) << np.where(inside, parts.holding - start, 0), 0)
-        words.append(np.bitwise_or.reduceat(bits, parts.first))
-    unique, number = np.unique(np.stack(words, axis=1), axis=0, return_inverse=True)
-    sets = [
-        frozenset(name for i, name in enumerate(parts.names) if int(mask[i // _WORD]) >> (i % _WORD) & 1)
-        for mask in unique
-    ]
-    return number.reshape(-1).astype(np.int64), sets
+        masks = np.bitwise_or.reduceat(bits, parts.first) if len(bits) else bits
+        _, word = np.unique(masks, return_inverse=True)
+        _, kind = np.unique(kind * (1 + word.max(initial=0)) + word, return_inverse=True)
+    served = np.zeros((1 + kind.max(initial=-1), len(parts.names)), dtype=bool)
+    served[kind[parts.person], parts.holding] = True
+    return kind, served
 
 
-def _crowds(
-    table: Table, atoms: IntArray, kinds: IntArray, values: IntArray, *, n_kinds: int, depth: int
-) -> Iterator[tuple[int, int, int, Crowd]]:
-    """(cell, kind, Σx, crowd) of every cell and kind that occurs, ascending."""
-    if not len(atoms):
-        return
-    # Largest first, then stably by (cell, kind): each run begins with its largest.
-    order = np.argsort(-np.abs(values), kind="stable") if depth else np.arange(len(values))
-    row, cell = table.spread(atoms[order])
-    if not len(row):
-        return
-    key = cell * n_kinds + kinds[order][row]
-    by_key = np.argsort(key, kind="stable")
-    key, value = key[by_key], values[order][row][by_key]
-    size = np.abs(value)
-    start = np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1])))
-    counts = np.diff(np.append(start, len(key))).tolist()
-    weights, signed = np.add.reduceat(size, start).tolist(), np.add.reduceat(value, start).tolist()
-    for k, s, n, weight, sign in zip(
-        key[start].tolist(), start.tolist(), counts, weights, signed, strict=True
-    ):
-        yield k // n_kinds, k % n_kinds, sign, Crowd(n, weight, tuple(size[s : s + min(n, depth)].tolist()))
+def _shared(parts: _Rows, table: Table, totals: IntArray, depth: int) -> Shared | None:
+    several = np.flatnonzero(np.bincount(parts.person)[parts.person] > 1)
+    if not len(several):
+        return None
+    atom, holding = parts.atom[several], parts.holding[several]
+    others = np.abs(totals[parts.person[several]] - parts.value[several])
+    return Shared(
+        _by_holding(table, atom, holding, np.ones_like(atom), len(parts.names)),
+        _by_holding(table, atom, holding, others, len(parts.names)),
+        _largest_of_cells(table, atom, holding, others, depth),
+    )
 
 
-def _add_shared(result: list[Figure], table: Table, parts: _Parts, totals: IntArray, depth: int) -> None:
-    served = np.bincount(parts.person)
-    shared = np.flatnonzero(served[parts.person] > 1)
-    others = totals[parts.person[shared]] - parts.value[shared]
-    for cell, holding, _, crowd in _crowds(
-        table, parts.atom[shared], parts.holding[shared], others, n_kinds=len(parts.names), depth=depth
-    ):
-        result[cell].shared[parts.names[holding]] = crowd
+def _run_sums(values: IntArray, starts: IntArray) -> IntArray:
+    return np.add.reduceat(values, starts) if len(starts) else values
+
+
+def _sums(n: int, index: IntArray, values: IntArray) -> IntArray:
+    """Σ of the values of each index below n, exactly (bincount's weights are floats)."""
+    result = np.zeros(n, dtype=np.int64)
+    np.add.at(result, index, values)
+    return result
+
+
+def _by_holding(table: Table, atom: IntArray, holding: IntArray, values: IntArray, width: int) -> IntArray:
+    """Σ of the values per cell and holding."""
+    sums = _sums(table.atoms * width, atom * width + holding, values)
+    return table.add(sums.reshape(table.atoms, width))
+
+
+def _largest_of_cells(table: Table, atom: IntArray, kind: IntArray, size: IntArray, depth: int) -> Largest:
+    """Of each atom and kind the largest, spread over the atom's cells: at least the `depth` largest of each
+    cell and kind are among them."""
+    order = np.lexsort((-size, kind, atom))
+    atom, kind, size = atom[order], kind[order], size[order]
+    kept = _place_in_run(atom, kind) < depth
+    row, cell = table.spread(atom[kept])
+    return _largest(cell, kind[kept][row], size[kept][row])
+
+
+def _largest(cell: IntArray, kind: IntArray, size: IntArray) -> Largest:
+    order = np.lexsort((kind, -size, cell))
+    return Largest(cell[order], kind[order], size[order])
+
+
+def _begins(values: NDArray[Any]) -> BoolArray:
+    """Where a run of equal values begins."""
+    begins = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=begins[1:])
+    return begins
+
+
+def _place_in_run(*keys: IntArray) -> IntArray:
+    """Of each row, how many rows with the same keys come before it; equal keys stand together."""
+    begins = np.logical_or.reduce([_begins(key) for key in keys])
+    start = np.flatnonzero(begins)
+    here = np.arange(len(begins), dtype=np.int64)
+    return here - np.repeat(start, np.diff(np.append(start, len(begins))))

@@ -19,43 +19,39 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from broker.core.disclosure.figures import Figure
-from broker.core.disclosure.table import Table
+from broker.core.disclosure.table import IntArray, Table
 
 
 def findings(candidates: pl.DataFrame, table: Table, margin: int) -> dict[int, list[str]]:
     """Reasons of the unsafe cells, by cell.
 
-    candidates: DataFrame[premises, partner, area, segment, counted: Boolean], one row per (premises,
-    partner) that meets that partner's own condition."""
-    rows = (
-        table.locate(candidates)
-        .group_by("premises", "partner")
-        .agg(pl.col("atom").first(), pl.col("counted").any())
-        .sort("partner", "premises")
-    )
-    names: list[str] = sorted(rows["partner"].unique())
-    row, cell = table.spread(rows["atom"].to_numpy())
-    partner = rows["partner"].cast(pl.Enum(names)).to_physical().cast(pl.Int64).to_numpy()
-    key = cell * max(len(names), 1) + partner[row]
-    size = table.cells.height * len(names)
-    everyone = np.bincount(key, minlength=size)
-    counted = np.bincount(key[rows["counted"].to_numpy()[row]], minlength=size)
+    candidates: DataFrame[partner, area, segment, counted: Boolean], one row per premises and partner such
+    that the premises meets that partner's own condition."""
+    names: list[str] = sorted(candidates["partner"].unique())
+    partner = candidates["partner"].cast(pl.Enum(names)).to_physical().cast(pl.Int64).to_numpy()
+    atom, counts = table.locate(candidates), candidates["counted"].to_numpy()
+
+    def number(rows: IntArray) -> IntArray:
+        per_atom = np.bincount(atom[rows] * len(names) + partner[rows], minlength=table.atoms * len(names))
+        per_cell: IntArray = table.add(per_atom.reshape(table.atoms, len(names)))
+        return per_cell
+
+    yes, no = number(np.flatnonzero((atom >= 0) & counts)), number(np.flatnonzero((atom >= 0) & ~counts))
+    unsafe = (yes + no > 0) & (np.minimum(yes, no) < margin)
     reasons: dict[int, list[str]] = {}
-    for k in np.flatnonzero((everyone > 0) & (np.minimum(counted, everyone - counted) < margin)).tolist():
-        where = f"insider_margin:{names[k % len(names)]}"
-        yes, no = int(counted[k]), int(everyone[k] - counted[k])
-        found = reasons.setdefault(k // len(names), [])
-        found += [f"{where}:{yes}<{margin} counted"] if yes < margin else []
-        found += [f"{where}:{no}<{margin} not counted"] if no < margin else []
+    for cell, which in np.argwhere(unsafe).tolist():
+        where = f"insider_margin:{names[which]}"
+        found = reasons.setdefault(cell, [])
+        for count, what in ((yes[cell, which], "counted"), (no[cell, which], "not counted")):
+            found += [f"{where}:{count}<{margin} {what}"] if count < margin else []
     return reasons
 
 
-def single_condition(figures: list[Figure], eligible: list[int], margin: int) -> dict[int, list[str]]:
-    """The same for conditions on one input: against everybody who does not know it. eligible: premises per
-    cell."""
+def single_condition(counted: IntArray, eligible: IntArray, margin: int) -> dict[int, list[str]]:
+    """The same for conditions on one input: against everybody who does not know it. Both arguments: premises
+    per cell."""
+    unsafe = np.flatnonzero((counted > 0) & (eligible - counted < margin))
     return {
-        cell: [f"insider_margin:*:{everyone - figure.n}<{margin} not counted"]
-        for cell, (figure, everyone) in enumerate(zip(figures, eligible, strict=True))
-        if figure.n and everyone - figure.n < margin
+        cell: [f"insider_margin:*:{eligible[cell] - counted[cell]}<{margin} not counted"]
+        for cell in unsafe.tolist()
     }

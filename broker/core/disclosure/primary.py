@@ -41,14 +41,17 @@ levels, table 4.2); τ-ARGUS manual, holding level.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from heapq import nlargest
 
-from broker.core.disclosure.figures import Crowd, Figure
+import numpy as np
 
-Finding = tuple[str, Fraction]
+from broker.core.disclosure.figures import Figures, Largest
+from broker.core.disclosure.table import BoolArray, IntArray
+
+Finding = tuple[int, str, Fraction]  # cell, reason, level
 
 
 @dataclass(frozen=True)
@@ -70,82 +73,120 @@ class Rules:
 
 @dataclass(frozen=True)
 class Verdict:
-    """reasons: empty = safe; level: by how much the figure must stay uncertain, up and down, in its own
-    unit."""
+    """Why a cell is unsafe, and by how much its figure must stay uncertain, up and down, in its own unit."""
 
     reasons: tuple[str, ...]
     level: Fraction
 
-    @property
-    def unsafe(self) -> bool:
-        return bool(self.reasons)
+
+@dataclass(frozen=True)
+class _Crowd:
+    """Of every cell some of its premises: how many, their Σ|x|, the largest of them."""
+
+    n: IntArray
+    weight: IntArray
+    largest: Largest
+
+    def within(self, cells: BoolArray) -> _Crowd:
+        """The same without premises in the other cells."""
+        return _Crowd(self.n * cells, self.weight * cells, self.largest.where(cells[self.largest.cell]))
 
 
-def judge(figure: Figure, rules: Rules, *, market: bool, waived: frozenset[str] = frozenset()) -> Verdict:
-    """Judge one cell by all rules.
+def judge(
+    figures: Figures, rules: Rules, *, market: bool, waived: BoolArray | None = None
+) -> dict[int, Verdict]:
+    """Judge all cells by all rules. The cells that are not in the result are safe.
 
-    market: whether p% applies (see the module's table); waived: holdings with a waiver for this cell.
+    market: whether p% applies (see the module's table); waived: cells × holdings, those with a waiver.
     """
-    crowds = [crowd for _, crowd in figure.crowds]
-    findings = list(_premises_rules(crowds, rules))
-    findings += _holding_rules(figure, rules, market, waived)
-    if rules.without_each_holding:
-        findings += _without_each(figure, rules)
-    weight = figure.weight
-    if weight == 0 and rules.zero_is_sensitive:
-        findings.append(("zero_is_sensitive:0", Fraction(0)))
-    if not findings:
-        return Verdict((), Fraction(0))
+    found: dict[int, list[tuple[str, Fraction]]] = defaultdict(list)
+    for cell, reason, level in _findings(figures, rules, market, waived):
+        found[cell].append((reason, level))
+    return {cell: _verdict(findings, int(figures.weight[cell])) for cell, findings in found.items()}
+
+
+def _verdict(findings: list[tuple[str, Fraction]], weight: int) -> Verdict:
     level = max(Fraction(weight, 10), *(level for _, level in findings)) if weight else Fraction(0)
     return Verdict(tuple(reason for reason, _ in findings), level)
 
 
-def _premises_rules(crowds: list[Crowd], rules: Rules) -> Iterable[Finding]:
-    """Frequency and dominance over the premises of the crowds together."""
-    n = sum(crowd.n for crowd in crowds)
-    if 0 < n < rules.min_contributors:
-        yield f"min_contributors:{n}<{rules.min_contributors}", Fraction(0)
-    weight = sum(crowd.weight for crowd in crowds)
-    top = nlargest(rules.depth, (x for crowd in crowds for x in crowd.top))
+def _findings(figures: Figures, rules: Rules, market: bool, waived: BoolArray | None) -> Iterator[Finding]:
+    """Of each cell in the order of the module's table."""
+    everyone = _Crowd(figures.n, figures.weight, figures.largest)
+    yield from _premises_rules(everyone, rules)
+    yield from _holding_rules(figures, rules, market, waived)
+    if rules.without_each_holding:
+        for holding in range(len(figures.holdings)):
+            yield from _without(holding, figures, rules)
+    if rules.zero_is_sensitive:
+        for cell in np.flatnonzero(figures.weight == 0).tolist():
+            yield cell, "zero_is_sensitive:0", Fraction(0)
+
+
+def _premises_rules(crowd: _Crowd, rules: Rules) -> Iterator[Finding]:
+    """Frequency and dominance."""
+    few = (crowd.n > 0) & (crowd.n < rules.min_contributors)
+    for cell in np.flatnonzero(few).tolist():
+        yield cell, f"min_contributors:{crowd.n[cell]}<{rules.min_contributors}", Fraction(0)
     for count, k in rules.dominance:
-        largest = sum(top[:count])
-        if largest * 100 * k.denominator > k.numerator * weight:
-            reason = f"dominance:{count} largest {largest}>{_percent(k)} of {weight}"
-            yield reason, 100 / k * largest - weight if k else Fraction(weight)
+        largest = crowd.largest.sums(count, len(crowd.n))
+        for cell in np.flatnonzero(_more(largest, 100 * k.denominator, crowd.weight, k.numerator)).tolist():
+            top, weight = int(largest[cell]), int(crowd.weight[cell])
+            reason = f"dominance:{count} largest {top}>{_percent(k)} of {weight}"
+            yield cell, reason, 100 / k * top - weight if k else Fraction(weight)
 
 
-def _holding_rules(figure: Figure, rules: Rules, market: bool, waived: frozenset[str]) -> Iterable[Finding]:
+def _holding_rules(
+    figures: Figures, rules: Rules, market: bool, waived: BoolArray | None
+) -> Iterator[Finding]:
     """Minimum holdings and p%, with waivers."""
-    parts = figure.parts
-    protected = [name for name in parts if name not in waived]
-    if parts and not protected:
+    if not figures.holdings:
         return
-    ranked = sorted(parts.values(), reverse=True)
-    if parts and len(parts) < rules.min_holdings:
-        yield f"min_holdings:{len(parts)}<{rules.min_holdings}", rules.p / 100 * ranked[0]
-    if not market or not parts:
+    parts, present = figures.parts, figures.customers > 0
+    protected = present if waived is None else present & ~waived
+    judged = protected.any(axis=1)
+    number = np.count_nonzero(present, axis=1)
+    for cell in np.flatnonzero(judged & (number < rules.min_holdings)).tolist():
+        level = rules.p / 100 * int(parts[cell].max())
+        yield cell, f"min_holdings:{number[cell]}<{rules.min_holdings}", level
+    if not market:
         return
-    first = max(protected, key=lambda name: (parts[name], name))
-    x_s = parts[first]
-    x_r = max((x for name, x in parts.items() if name != first), default=0)
+    s = np.where(protected, parts, -1).argmax(axis=1)[:, None]
+    x_s = np.take_along_axis(parts, s, axis=1)[:, 0]
+    others = parts.copy()
+    np.put_along_axis(others, s, 0, axis=1)
     # A customer of two holdings is in the count once: the parts of a count may add up to more than the count.
-    rest = (figure.n if figure.counting else sum(ranked)) - x_s - x_r
-    if rest * 100 * rules.p.denominator < rules.p.numerator * x_s:
-        yield f"p_percent:{rest}<{_percent(rules.p)} of {x_s}", rules.p / 100 * x_s - rest
+    rest = (figures.n if figures.counting else parts.sum(axis=1)) - x_s - others.max(axis=1)
+    unsafe = judged & _more(x_s, rules.p.numerator, rest, 100 * rules.p.denominator)
+    for cell in np.flatnonzero(unsafe).tolist():
+        left, own = int(rest[cell]), int(x_s[cell])
+        yield cell, f"p_percent:{left}<{_percent(rules.p)} of {own}", rules.p / 100 * own - left
 
 
-def _without_each(figure: Figure, rules: Rules) -> Iterable[Finding]:
-    """Frequency and dominance of what is left without each holding in turn."""
-    for holding in sorted(figure.parts):
-        rest = [crowd for served, crowd in figure.crowds if holding not in served]
-        views = [rest]
-        if holding in figure.shared:
-            views.append([*rest, figure.shared[holding]])
-        found: dict[str, Fraction] = {}
-        for view in views:
-            for reason, level in _premises_rules(view, rules):
-                found[f"without_each_holding:{holding}:{reason}"] = level
-        yield from found.items()
+def _without(holding: int, figures: Figures, rules: Rules) -> Iterator[Finding]:
+    """Frequency and dominance of what is left without a holding, wherever it serves anybody."""
+    customers, largest, shared = figures.customers[:, holding], figures.largest, figures.shared
+    rest = _Crowd(
+        figures.n - customers,
+        figures.weight - figures.entrusted[:, holding],
+        largest.where(~figures.served[largest.kind, holding]),
+    )
+    views = [rest.within(customers > 0)]
+    if shared is not None and (own := shared.n[:, holding]).any():
+        others = shared.largest.where(shared.largest.kind == holding)
+        both = _Crowd(rest.n + own, rest.weight + shared.weight[:, holding], rest.largest.together(others))
+        views.append(both.within(own > 0))
+    found = {(cell, reason): level for view in views for cell, reason, level in _premises_rules(view, rules)}
+    for (cell, reason), level in found.items():
+        yield cell, f"without_each_holding:{figures.holdings[holding]}:{reason}", level
+
+
+def _more(left: IntArray, by: int, right: IntArray, times: int) -> BoolArray:
+    """Whether left·by > right·times, exactly: in int64 where that holds the products, else in Python's
+    integers."""
+    bound = max(int(np.abs(left).max(initial=0)) * by, int(np.abs(right).max(initial=0)) * times)
+    kind: type = np.int64 if bound < 2**63 else object
+    return np.asarray(left.astype(kind) * by > right.astype(kind) * times, dtype=bool)
 
 
 def _percent(value: Fraction) -> str:

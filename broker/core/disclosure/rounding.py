@@ -18,7 +18,7 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from fractions import Fraction
+from functools import cache
 from hashlib import sha256
 
 import numpy as np
@@ -41,15 +41,20 @@ class Fingerprint:
 
 
 def fingerprints(premises: pl.DataFrame, table: Table) -> list[Fingerprint]:
-    """The fingerprint of each cell's set of premises. premises: DataFrame[premises: Binary (16 bytes), area,
-    segment]."""
-    rows = table.locate(premises.select("premises", "area", "segment").unique("premises"))
-    row, cell = table.spread(rows["atom"].to_numpy())
-    halves = np.frombuffer(b"".join(rows["premises"].to_list()), dtype=">u8").astype(np.uint64).reshape(-1, 2)
-    sums: NDArray[np.uint64] = np.zeros((table.cells.height, 2), dtype=np.uint64)
-    np.add.at(sums, cell, halves[row])
-    counts = np.bincount(cell, minlength=table.cells.height)
-    return [Fingerprint(n, high, low) for n, (high, low) in zip(counts.tolist(), sums.tolist(), strict=True)]
+    """The fingerprint of each cell's set of premises. premises: DataFrame[home: Int64, premises: Binary (16
+    bytes), area, segment], one or more rows per home, which is the premises' number."""
+    _, first = np.unique(premises["home"].to_numpy(), return_index=True)
+    atom = table.locate(premises)[first]
+    inside = atom >= 0
+    atom, names = atom[inside], premises["premises"].gather(first[inside]).to_list()
+    halves = np.frombuffer(b"".join(names), dtype=">u8").astype(np.uint64).reshape(-1, 2)
+    n = table.add(np.bincount(atom, minlength=table.atoms))
+    sums = []
+    for half in halves.T:
+        total: NDArray[np.uint64] = np.zeros(table.atoms, dtype=np.uint64)
+        np.add.at(total, atom, half)  # wraps: modulo 2^64
+        sums.append(table.add(total).tolist())
+    return [Fingerprint(*each) for each in zip(n.tolist(), *sums, strict=True)]
 
 
 def round_count(count: int, base: int, who: Fingerprint, key: bytes) -> int:
@@ -69,23 +74,29 @@ def in_unit(total: int, divisor: int) -> Decimal:
 
 def significant(value: Decimal, digits: int) -> Decimal:
     """`value` to so many significant digits, half to even."""
-    return Context(prec=digits, rounding=ROUND_HALF_EVEN).plus(value)
+    return _to(digits).plus(value)
 
 
 def quotient(numerator: Decimal, denominator: Decimal, *, decimals: int = 4) -> Decimal:
     """Exact quotient to `decimals` places, half to even. Raises ZeroDivisionError."""
-    scaled = Fraction(numerator) / Fraction(denominator) * 10**decimals
-    return Decimal(round(scaled)).scaleb(-decimals, _EXACT)  # round() of a Fraction is half to even
+    if not denominator:
+        raise ZeroDivisionError("quotient of a figure and zero")
+    scaled = numerator.scaleb(decimals, _EXACT)
+    # The nearest multiple of the denominator, half to even; all three steps are exact.
+    whole = _EXACT.divide(_EXACT.subtract(scaled, _EXACT.remainder_near(scaled, denominator)), denominator)
+    return whole.scaleb(-decimals, _EXACT)
 
 
 def quotient_significant(numerator: Decimal, denominator: Decimal, digits: int) -> Decimal:
     """Exact quotient to so many significant digits, half to even. Raises ZeroDivisionError."""
-    value = Fraction(numerator) / Fraction(denominator)
-    if not value:
-        return Decimal(0)
-    places = digits - 1 - _magnitude(abs(value))
-    scaled = value * Fraction(10) ** places
-    return Decimal(round(scaled)).scaleb(-places, _EXACT)
+    if not denominator:
+        raise ZeroDivisionError("quotient of a figure and zero")
+    return _to(digits).divide(numerator, denominator)  # rounds once, from the exact quotient
+
+
+@cache
+def _to(digits: int) -> Context:
+    return Context(prec=digits, rounding=ROUND_HALF_EVEN)
 
 
 def text(value: Decimal) -> str:
@@ -93,9 +104,3 @@ def text(value: Decimal) -> str:
     shown = format(value, "f")
     shown = shown.rstrip("0").rstrip(".") if "." in shown else shown
     return "0" if shown == "-0" else shown
-
-
-def _magnitude(value: Fraction) -> int:
-    """e with 10^e ≤ value < 10^(e+1)."""
-    e = len(str(value.numerator)) - len(str(value.denominator))
-    return e if value >= Fraction(10) ** e else e - 1

@@ -1,4 +1,4 @@
-"""The table of one release group: its cells, and the atoms that every cell is a sum of.
+"""The tables of release groups: their cells, and the atoms that every cell is a sum of.
 
 Invariants
 - A cell exists iff at least one eligible premises lies in it (for joint counts: eligible, not counted).
@@ -8,9 +8,12 @@ Invariants
 - Such an atom is no cell of the table, yet commune less its IRIS gives it away. Where an area has both
   premises of its own and premises further down, *hidden cells* (area, segment) and (area, margin) stand for
   the former: judged like the others, never published.
-- Premises outside the release group are no part of its table; a level above the group has no cells in it.
+- Premises outside the release groups are no part of the table; a level above the group has no cells in it.
+- The tables of several groups are kept as one, to be computed in one pass. No cell and no atom belongs to two
+  of them: what is true of one group's rows does not depend on the others'.
 - Cells come in the order (policy's level order, area, segment), hidden ones last; atoms in the order
   (area, segment). Nothing depends on the order of the rows given.
+- A table follows from the places alone, which hardly change from window to window: the latest are kept.
 
 Source: Hundepool et al., Handbook on Statistical Disclosure Control, ch. 4 (hierarchical tables).
 """
@@ -19,6 +22,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -37,13 +43,13 @@ BoolArray = NDArray[np.bool_]
 class Table:
     """Cells over atoms; both are named by their index.
 
-    cells: DataFrame[area, level, segment, hidden: Boolean], one row per cell.
-    places: DataFrame[area, segment, atom: Int64], (area, segment) as sites have them; for joins.
+    cells: DataFrame[group, area, level, segment, hidden: Boolean], one row per cell.
+    places: (area, segment), as sites have them, -> atom.
     starts, members: the cells of atom a are members[starts[a]:starts[a + 1]], ascending.
     """
 
     cells: pl.DataFrame
-    places: pl.DataFrame
+    places: dict[tuple[str, str], int]
     starts: IntArray
     members: IntArray
 
@@ -52,20 +58,43 @@ class Table:
         """Number of atoms."""
         return len(self.starts) - 1
 
-    @property
+    @cached_property
     def hidden(self) -> BoolArray:
         """Per cell: never published, only judged."""
         return self.cells["hidden"].to_numpy()
 
-    def incidence(self) -> NDArray[np.int8]:
-        """The 0/1 matrix cells × atoms: a cell's figure is its row times the atoms' figures."""
-        matrix = np.zeros((self.cells.height, self.atoms), dtype=np.int8)
-        matrix[self.members, np.repeat(np.arange(self.atoms), np.diff(self.starts))] = 1
+    @cached_property
+    def visible(self) -> pl.DataFrame:
+        """The cells that may be published, which come first: DataFrame[group, area, level, segment]."""
+        return self.cells.filter(~pl.col("hidden")).drop("hidden")
+
+    def of_group(self, group: str) -> IntArray:
+        """The cells of one release group, ascending."""
+        return np.flatnonzero(self.cells["group"] == group)
+
+    def incidence(self, cells: IntArray | None = None) -> NDArray[np.int8]:
+        """The 0/1 matrix cells × atoms: a cell's figure is its row times the atoms' figures.
+
+        cells: those wanted (default: all); atoms: those that lie in any of them."""
+        chosen = np.arange(self.cells.height) if cells is None else cells
+        row = np.full(self.cells.height, -1)
+        row[chosen] = np.arange(len(chosen))
+        inside = row[self.members] >= 0
+        _, column = np.unique(self._owners[inside], return_inverse=True)
+        matrix = np.zeros((len(chosen), 1 + column.max(initial=-1)), dtype=np.int8)
+        matrix[row[self.members[inside]], column] = 1
         return matrix
 
-    def locate(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """`rows` with the column `atom`; rows that lie outside the table are left out."""
-        return rows.join(self.places, on=["area", "segment"], how="inner", maintain_order="left")
+    def locate(self, rows: pl.DataFrame) -> IntArray:
+        """Per row its atom; -1 for rows that lie outside the table. rows: DataFrame[area, segment, ...]."""
+        areas, segments, grid = self._grid
+        return grid[_codes(rows["area"], areas), _codes(rows["segment"], segments)]
+
+    def count(self, rows: pl.DataFrame) -> IntArray:
+        """How many of the rows lie in each cell. rows: DataFrame[area, segment, ...]."""
+        atoms = self.locate(rows)
+        per_cell: IntArray = self.add(np.bincount(atoms[atoms >= 0], minlength=self.atoms))
+        return per_cell
 
     def spread(self, atoms: IntArray) -> tuple[IntArray, IntArray]:
         """All pairs (row, cell) such that the atom of that row lies in that cell, rows ascending."""
@@ -74,21 +103,59 @@ class Table:
         offset = np.arange(len(row), dtype=np.int64) - np.repeat(np.cumsum(size) - size, size)
         return row, self.members[np.repeat(first, size) + offset]
 
+    def add(self, figures: NDArray[Any]) -> NDArray[Any]:
+        """The cells' figures from those of the atoms, in the same type. figures: one row per atom."""
+        atoms, starts = self._by_cell
+        return np.add.reduceat(figures[atoms], starts, axis=0) if len(starts) else figures[:0]
+
+    @cached_property
+    def _owners(self) -> IntArray:
+        """The atom of each entry of `members`."""
+        return np.repeat(np.arange(self.atoms), np.diff(self.starts))
+
+    @cached_property
+    def _by_cell(self) -> tuple[IntArray, IntArray]:
+        """The atoms of all cells, cell after cell, and where each cell begins; every cell has an atom."""
+        order = np.argsort(self.members, kind="stable")
+        return self._owners[order], np.searchsorted(self.members[order], np.arange(self.cells.height))
+
+    @cached_property
+    def _grid(self) -> tuple[pl.Enum, pl.Enum, IntArray]:
+        """Areas, segments, and the atom of each pair; -1, also as the last of either, for none."""
+        areas = {area: i for i, area in enumerate(sorted({area for area, _ in self.places}))}
+        segments = {segment: i for i, segment in enumerate(sorted({segment for _, segment in self.places}))}
+        grid = np.full((len(areas) + 1, len(segments) + 1), -1, dtype=np.int64)
+        for (area, segment), atom in self.places.items():
+            grid[areas[area], segments[segment]] = atom
+        return pl.Enum(list(areas)), pl.Enum(list(segments)), grid
+
 
 def build(
-    eligible: pl.DataFrame, areas: AreaTree, levels: Sequence[str], group: str, *, segmented: bool
+    eligible: pl.DataFrame, areas: AreaTree, levels: Sequence[str], groups: Sequence[str], *, segmented: bool
 ) -> Table:
-    """The table of `group` for the eligible premises.
+    """The tables of `groups` for the eligible premises.
 
     eligible: DataFrame[area, segment, ...]; levels: the policy's, in its order; segmented: whether the
     product has the dimension `segment` (otherwise there are margins only). Raises ProgrammerError where a
     site's segment is the sign of the margin: admission refuses such sites."""
-    pairs = sorted(eligible.select("area", "segment").unique().iter_rows())
+    pairs = frozenset(eligible.select("area", "segment").unique().iter_rows())
+    return _build(pairs, areas, tuple(levels), frozenset(groups), segmented)
+
+
+@lru_cache(maxsize=64)  # of a function without effects: a lane asks for few tables, day after day
+def _build(
+    places: frozenset[tuple[str, str]],
+    areas: AreaTree,
+    levels: tuple[str, ...],
+    groups: frozenset[str],
+    segmented: bool,
+) -> Table:
+    pairs = sorted(places)
     if any(segment == MARGIN for _, segment in pairs):
         raise ProgrammerError(
             "segment_is_margin", f"a site has the segment {MARGIN!r}, which names the margin"
         )
-    chains = {area: _chain(area, areas, levels, group) for area in {area for area, _ in pairs}}
+    chains = {area: _chain(area, areas, levels, groups) for area in {area for area, _ in pairs}}
     place = {(area, s): (chains[area][0], s if segmented else MARGIN) for area, s in pairs if chains[area]}
     atoms = sorted(set(place.values()))
     index = {atom: i for i, atom in enumerate(atoms)}
@@ -96,6 +163,7 @@ def build(
     inner = {upper for chain in above.values() for upper in chain[1:] if upper in above}
     rank = {level: i for i, level in enumerate(levels)}
     level_of = {area: areas.level(area) for chain in above.values() for area in chain}
+    group_of = {area: chain[-1] for chain in above.values() for area in chain}
 
     homes = [_homes(area, segment, above[area], area in inner) for area, segment in atoms]
     keys = sorted(
@@ -106,21 +174,35 @@ def build(
     return Table(
         cells=pl.DataFrame(
             {
+                "group": [group_of[area] for area, _, _ in keys],
                 "area": [area for area, _, _ in keys],
                 "level": [level_of[area] for area, _, _ in keys],
                 "segment": [segment for _, segment, _ in keys],
                 "hidden": [hidden for _, _, hidden in keys],
             },
-            schema={"area": pl.String, "level": pl.String, "segment": pl.String, "hidden": pl.Boolean},
+            schema={
+                "group": pl.String,
+                "area": pl.String,
+                "level": pl.String,
+                "segment": pl.String,
+                "hidden": pl.Boolean,
+            },
         ),
-        places=pl.DataFrame(
-            [(area, segment, index[atom]) for (area, segment), atom in place.items()],
-            schema={"area": pl.String, "segment": pl.String, "atom": pl.Int64},
-            orient="row",
-        ),
-        starts=np.cumsum([0, *map(len, members)], dtype=np.int64),
-        members=np.array([cell for home in members for cell in home], dtype=np.int64),
+        places={at: index[atom] for at, atom in place.items()},
+        starts=_fixed([0, *accumulate(map(len, members))]),
+        members=_fixed([cell for home in members for cell in home]),
     )
+
+
+def _fixed(numbers: list[int]) -> IntArray:
+    array = np.array(numbers, dtype=np.int64)
+    array.setflags(write=False)
+    return array
+
+
+def _codes(texts: pl.Series, names: pl.Enum) -> IntArray:
+    """Per text its index in `names`, -1 for others."""
+    return texts.cast(names, strict=False).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def _homes(area: str, segment: str, chain: Sequence[str], inner: bool) -> set[tuple[str, str, bool]]:
@@ -129,14 +211,14 @@ def _homes(area: str, segment: str, chain: Sequence[str], inner: bool) -> set[tu
     return visible | {(area, part, True) for part in (segment, MARGIN)} if inner else visible
 
 
-def _chain(area: str, areas: AreaTree, levels: Sequence[str], group: str) -> list[str]:
-    """The area and those above it as far as they are cells of the group's table, lowest first."""
+def _chain(area: str, areas: AreaTree, levels: Sequence[str], groups: frozenset[str]) -> list[str]:
+    """The area and those above it up to its release group, as far as they are cells, lowest first."""
     chain: list[str] = []
     at: str | None = area
     while at is not None:
         if areas.level(at) in levels:
             chain.append(at)
-        if at == group:
+        if at in groups:
             return chain
         at = areas.parent(at)
-    return []  # the area lies outside the group
+    return []  # the area lies outside the groups

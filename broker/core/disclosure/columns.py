@@ -1,0 +1,262 @@
+"""The columns of a release, one per measure: every visible cell of all its release groups, decided.
+
+For counts and sums, in this order: figures from the premises' contributions → primary rules → joint rule
+(conditions) → secondary suppression, group by group → values as printed. Means and ratios are functions of
+two decided columns. What a release promises stands in `release`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import reduce
+
+import numpy as np
+import polars as pl
+
+from broker.core.areas import AreaTree
+from broker.core.disclosure import joint, primary, rounding, secondary
+from broker.core.disclosure.figures import Figures, figures
+from broker.core.disclosure.table import BoolArray, IntArray, Table, build
+from broker.core.policy import Count, Mean, Policy, Ratio, Sum, unit_divisor
+from broker.core.products import Units
+
+Reasons = dict[int, tuple[str, ...]]  # by cell; those without are safe by themselves
+
+
+@dataclass(frozen=True)
+class Column:
+    """One measure's cells. cells: DataFrame[group, area, level, segment]; the lists have an entry for each.
+
+    value, true_value: exact decimals in the measure's unit; value None = suppressed. primary: unsafe by
+    itself. mass: Σ|x| in the smallest unit, of counts and sums only.
+    """
+
+    cells: pl.DataFrame
+    value: list[Decimal | None]
+    true_value: list[Decimal | None]
+    contributors: list[int]
+    holdings: list[int]
+    reasons: list[tuple[str, ...]]
+    primary: list[bool]
+    mass: list[int] | None
+
+
+class Decider:
+    """The counts and sums of one release; keeps what several measures share."""
+
+    def __init__(
+        self, policy: Policy, areas: AreaTree, groups: Sequence[str], units: Units, rounding_key: bytes
+    ) -> None:
+        self._policy = policy
+        self._areas = areas
+        self._groups = groups
+        self._units = units
+        self._key = rounding_key
+        self._tables: dict[str | None, Table] = {}
+        self._patterns: dict[tuple[int, str, bytes, bytes], BoolArray] = {}
+        rules = policy.disclosure
+        self._rules = primary.Rules(
+            min_contributors=rules.min_contributors,
+            min_holdings=rules.min_holdings,
+            p=rules.p_percent,
+            dominance=rules.dominance,
+            without_each_holding=rules.without_each_holding,
+            zero_is_sensitive=rules.zero_is_sensitive,
+        )
+
+    def column(self, name: str, measure: Count | Sum) -> Column:
+        """All visible cells of one measure."""
+        table = self._table(measure)
+        contributions = self._units.contributions_of(name)
+        found = figures(contributions, table, counting=isinstance(measure, Count), depth=self._rules.depth)
+        unsafe = self._unsafe(name, measure, table, found)
+        given_up = self._secondary(table, unsafe, found.n)
+        cells = range(table.visible.height)  # visible cells come first
+        why = [unsafe.get(cell, ("secondary",) if given_up[cell] else ()) for cell in cells]
+        exact = self._exact(measure, found.total[: len(cells)])
+        return Column(
+            cells=table.visible,
+            value=self._printed(measure, table, contributions, exact, why),
+            true_value=[*exact],
+            contributors=found.n[: len(cells)].tolist(),
+            holdings=np.count_nonzero(found.customers[: len(cells)], axis=1).tolist(),
+            reasons=why,
+            primary=[cell in unsafe for cell in cells],
+            mass=found.weight[: len(cells)].tolist(),
+        )
+
+    def _eligible(self, measure: Count | Sum) -> pl.DataFrame:
+        """One row per premises that the measure can count: of all inputs joined, or of its input alone."""
+        if self._policy.join == "none" and measure.input is not None:
+            return self._units.frames[measure.input].unique("home")
+        return self._units.eligible
+
+    def _table(self, measure: Count | Sum) -> Table:
+        alone = measure.input if self._policy.join == "none" else None
+        if alone not in self._tables:
+            levels, segmented = self._policy.areas.levels, "segment" in self._policy.dimensions
+            eligible = self._units.frames[alone] if alone else self._units.eligible
+            self._tables[alone] = build(eligible, self._areas, levels, self._groups, segmented=segmented)
+        return self._tables[alone]
+
+    def _unsafe(self, name: str, measure: Count | Sum, table: Table, found: Figures) -> Reasons:
+        """Why cells are unsafe by themselves: primary rules, then the rules on conditions."""
+        market = measure.input is not None or len(self._policy.inputs) == 1
+        waived = self._waived(name, measure, table, found.holdings)
+        verdicts = primary.judge(found, self._rules, market=market, waived=waived)
+        reasons: Reasons = {cell: verdict.reasons for cell, verdict in verdicts.items()}
+        margin = self._policy.disclosure.insider_margin
+        extra: dict[int, list[str]] = {}
+        if len(measure.where) > 1:
+            extra = joint.findings(self._unknown_candidates(name, measure), table, margin)
+        elif measure.where:
+            extra = joint.single_condition(found.n, table.count(self._eligible(measure)), margin)
+        for cell, more in extra.items():
+            reasons[cell] = (*reasons.get(cell, ()), *more)
+        return reasons
+
+    def _unknown_candidates(self, name: str, measure: Count | Sum) -> pl.DataFrame:
+        """Each partner's candidates, less the homes of which it alone has every condition's readings.
+
+        Those it knows anyway (a municipal utility of water and energy): what it must not learn is the
+        others'.
+        """
+        partners = (set(self._policy.inputs[condition].partners) for condition in measure.where)
+        if not set.intersection(*partners):
+            return self._units.candidates(name)
+        alone = [
+            self._units.frames[condition]
+            .select("home", "partner")
+            .unique()
+            .filter(~pl.col("home").is_duplicated())
+            for condition in measure.where
+        ]
+        known = reduce(lambda left, right: left.join(right, on=["home", "partner"], how="semi"), alone)
+        return self._units.candidates(name).join(known, on=["home", "partner"], how="anti")
+
+    def _waived(self, name: str, measure: Count | Sum, table: Table, holdings: list[str]) -> BoolArray | None:
+        """Cells × holdings: where a waiver covers the measure's cells.
+
+        A waiver names levels or codes; it covers the cells of those areas and of everything below them,
+        never those above. Its column is an input, that input's stream measure or a measure of this policy.
+        """
+        columns = {name}
+        if measure.input is not None:
+            columns |= {measure.input, self._policy.inputs[measure.input].measure}
+        waived = np.zeros((table.cells.height, len(holdings)), dtype=bool)
+        for waiver in self._policy.disclosure.waivers:
+            if waiver.column in columns and waiver.holding in holdings:
+                named = pl.col("ancestor", "level").is_in(waiver.areas)
+                below = self._areas.ancestors.filter(pl.any_horizontal(named))["area"]
+                covered = table.cells["area"].is_in(below.implode()).to_numpy()
+                waived[covered, holdings.index(waiver.holding)] = True
+        return waived
+
+    def _secondary(self, table: Table, unsafe: Reasons, premises: IntArray) -> BoolArray:
+        """Which cells are suppressed for the unsafe ones' sake: each group's table by itself."""
+        is_unsafe = np.zeros(table.cells.height, dtype=bool)
+        is_unsafe[[*unsafe]] = True
+        given_up = np.zeros_like(is_unsafe)
+        for group in sorted(set(table.cells["group"].filter(pl.Series(is_unsafe)))):
+            cells = table.of_group(group)
+            given_up[cells] = self._pattern(table, group, cells, is_unsafe[cells], premises[cells])
+        return given_up
+
+    def _pattern(
+        self, table: Table, group: str, cells: IntArray, unsafe: BoolArray, premises: IntArray
+    ) -> BoolArray:
+        """Of one group's cells; the same for measures that agree in what is unsafe and in what is dear."""
+        key = (id(table), group, unsafe.tobytes(), premises.tobytes())
+        if key not in self._patterns:
+            rank = {level: i for i, level in enumerate(self._policy.areas.levels)}
+            names = table.cells[cells].select("area", "level", "segment", "hidden").iter_rows()
+            order = sorted(
+                (area != group, -int(premises[i]), rank[level], area, segment, i)
+                for i, (area, level, segment, hidden) in enumerate(names)
+                if not hidden and not unsafe[i]
+            )
+            candidates = np.array([row[-1] for row in order], dtype=np.int64)
+            self._patterns[key] = secondary.suppress(table.incidence(cells), unsafe, candidates)
+        return self._patterns[key]
+
+    def _exact(self, measure: Count | Sum, totals: IntArray) -> list[Decimal]:
+        if isinstance(measure, Count):
+            return [Decimal(total) for total in totals.tolist()]
+        assert measure.input is not None  # validation fills it in
+        divisor = unit_divisor(self._policy.inputs[measure.input].smallest, measure.unit)
+        return [rounding.in_unit(total, divisor) for total in totals.tolist()]
+
+    def _printed(
+        self,
+        measure: Count | Sum,
+        table: Table,
+        contributions: pl.DataFrame,
+        exact: list[Decimal],
+        why: list[tuple[str, ...]],
+    ) -> list[Decimal | None]:
+        """The values as printed, None where there is a reason against it."""
+        rule = self._policy.disclosure.rounding
+        if isinstance(measure, Count) and rule is not None and rule.counts is not None:
+            people = rounding.fingerprints(contributions, table)
+            base, key = rule.counts, self._key
+            return [
+                None if reasons else Decimal(rounding.round_count(int(value), base, who, key))
+                for value, who, reasons in zip(exact, people, why, strict=False)  # hidden cells come last
+            ]
+        if isinstance(measure, Sum) and rule is not None and rule.magnitudes is not None:
+            digits = rule.magnitudes
+            return [
+                None if reasons else rounding.significant(value, digits)
+                for value, reasons in zip(exact, why, strict=True)
+            ]
+        return [None if reasons else value for value, reasons in zip(exact, why, strict=True)]
+
+
+def quotients(measure: Mean | Ratio, top: Column, bottom: Column, policy: Policy) -> Column:
+    """A mean or ratio from its parts; contributors and holdings are the denominator's."""
+    rule = policy.disclosure.rounding
+    digits = rule.magnitudes if rule is not None and isinstance(measure, Mean) else None
+    tops, bottoms = _same_cells(top, bottom)
+    value: list[Decimal | None] = []
+    why: list[tuple[str, ...]] = []
+    for t, b in zip(tops, bottoms, strict=True):
+        found = _quotient(top.value[t], bottom.value[b], digits)
+        suppressed = top.value[t] is None or bottom.value[b] is None
+        value.append(found)
+        why.append(("part_suppressed",) if suppressed else ("zero_denominator",) if found is None else ())
+    return Column(
+        cells=bottom.cells if bottoms == range(bottom.cells.height) else bottom.cells[[*bottoms]],
+        value=value,
+        true_value=[
+            _quotient(top.true_value[t], bottom.true_value[b], None)
+            for t, b in zip(tops, bottoms, strict=True)
+        ],
+        contributors=[bottom.contributors[b] for b in bottoms],
+        holdings=[bottom.holdings[b] for b in bottoms],
+        reasons=why,
+        primary=[
+            top.primary[t] or bottom.primary[b] or reasons == ("zero_denominator",)
+            for t, b, reasons in zip(tops, bottoms, why, strict=True)
+        ],
+        mass=None,
+    )
+
+
+def _same_cells(top: Column, bottom: Column) -> tuple[Sequence[int], Sequence[int]]:
+    """The places of the cells that both have, in each."""
+    if top.cells is bottom.cells:
+        return range(top.cells.height), range(top.cells.height)
+    at = {key: i for i, key in enumerate(top.cells.select("area", "segment").iter_rows())}
+    keys = enumerate(bottom.cells.select("area", "segment").iter_rows())
+    both = [(at[key], i) for i, key in keys if key in at]
+    return [t for t, _ in both], [b for _, b in both]
+
+
+def _quotient(top: Decimal | None, bottom: Decimal | None, digits: int | None) -> Decimal | None:
+    if top is None or not bottom:
+        return None
+    if digits is None:
+        return rounding.quotient(top, bottom)
+    return rounding.quotient_significant(top, bottom, digits)
