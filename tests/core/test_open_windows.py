@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import random
-from typing import Any
-
-import polars as pl
 import pytest
 from windows_world import (
     BY_DAY,
@@ -15,22 +10,18 @@ from windows_world import (
     LANES,
     START,
     STREAMS,
-    Outcome,
     Record,
     begun,
     chunk,
-    interleaved,
-    lanes_of,
+    given_up,
     mark,
     marks,
     outcome,
-    plain,
     plan_of,
     play,
     retraction,
     rows,
     stalled,
-    take,
     totals,
     use,
 )
@@ -147,11 +138,6 @@ def test_open_windows_are_those_with_contributions() -> None:
 
 
 # -- stalled ------------------------------------------------------------------------------------------
-
-
-def given_up(hour: int) -> list[Record]:
-    """Supplier a has sent everything, b nothing in lane 1; the wait for that is given up."""
-    return [mark("a", 0, hour), mark("a", 1, hour), mark("b", 0, hour), stalled("b", 1, hour)]
 
 
 def test_a_window_that_is_held_for_a_stalled_stream_is_abandoned() -> None:
@@ -291,134 +277,3 @@ def test_the_same_plan_again_changes_nothing() -> None:
     once = closed(plan_of(**TWO), *sent, *marks(24))
     again = closed(plan_of(**TWO), *sent, *marks(12), ("plan", plan_of(**TWO)), *marks(24))
     assert [outcome(each) for each in again] == [outcome(each) for each in once]
-
-
-# -- the same whatever happens ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_any_interleaving_of_lanes_gives_the_same_windows(seed: int) -> None:
-    lanes = lanes_of(seed)
-    chance = random.Random(seed)
-    plan = plan_of(daily=BY_DAY)
-    live = [outcome(each) for each in closed(plan, *(record for lane in lanes for record in lane))]
-    assert len(live) == 24
-    assert live[-1].due[0][2]  # there is something to compare
-    for _ in range(2):
-        again = [outcome(each) for each in closed(plan, *interleaved(lanes, chance))]
-        assert again == live
-
-
-class Restarted:
-    """What a release lane commits at each closing, and a successor that begins from what was committed last."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.snapshot: str | None = None
-        self.position = self.offset = 0
-        self.kept: list[tuple[str, Any]] = []
-        self.found: list[Outcome] = []
-
-    def run(self, log: list[Record], closings: int | None) -> None:
-        """Plays the log from what was committed; crashes right after so many closings (None: never)."""
-        windows = OpenWindows(LANES)
-        if self.snapshot is not None:
-            windows.restore(json.loads(self.snapshot))
-        windows.set_plan(self.plan)
-        for kind, body in self.kept:
-            if kind == "retract":
-                windows.retract("housing", body)
-            else:
-                windows.add_rollup("housing", *body)
-        fresh: list[tuple[str, Any]] = []
-        for seq in range(self.offset, len(log)):
-            kind, body = log[seq]
-            if seq >= self.position or kind in ("chunk", "retract"):
-                take(windows, log[seq], seq)
-            if kind == "retract":
-                fresh.append((kind, body.with_columns(pl.lit(seq, pl.Int64).alias("seq"))))
-            if seq + 1 < self.position:
-                continue
-            for each in windows.close_next(seq):
-                self.snapshot, self.position = json.dumps(windows.snapshot()), seq + 1
-                self.offset = windows.oldest_needed(seq + 1)
-                self.kept += [*fresh, ("rollup", (each.window.start, each.rollup))]
-                fresh = []
-                self.found.append(outcome(each))
-                if len(self.found) == closings:
-                    return
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_a_lane_that_begins_again_anywhere_closes_the_same_windows(seed: int) -> None:
-    chance = random.Random(seed)
-    log = interleaved(lanes_of(seed), chance)
-    for point in ("a00", "b11"):  # withdrawals anywhere, also between closings
-        log.insert(chance.randrange(len(log)), retraction(point))
-    plan = plan_of(daily=BY_DAY)
-    whole = [outcome(each) for each in closed(plan, *log)]
-    for _ in range(2):
-        lane = Restarted(plan)
-        for cut in sorted(chance.sample(range(1, 24), 4)):
-            lane.run(log, cut)
-        lane.run(log, None)
-        assert lane.found == whole
-
-
-def test_a_successor_folds_from_the_first_record_of_its_oldest_open_window() -> None:
-    windows = begun(plan_of(**ONE))
-    log = [chunk(use("a1", 0)), chunk(use("a1", 2)), chunk(use("a1", 1)), chunk(use("a2", 2)), *marks(1)]
-    list(play(windows, log))
-    assert windows.oldest_needed(8) == 1
-    list(play(windows, marks(3), 8))
-    assert windows.oldest_needed(12) == 12
-
-
-def test_a_snapshot_is_canonical_and_can_be_json() -> None:
-    windows, other = begun(plan_of(**TWO)), begun(plan_of(**TWO))
-    log = [*given_up(2), mark("a", 0, 3)]
-    list(play(windows, log))
-    list(play(other, [log[-1], *reversed(log[:-1])]))
-    text = json.dumps(windows.snapshot())
-    assert text == json.dumps(other.snapshot())
-    again = OpenWindows(LANES)
-    again.restore(json.loads(text))
-    again.set_plan(plan_of(**TWO))
-    assert json.dumps(again.snapshot()) == text
-    assert again.watermark(STREAMS["a"]) == windows.watermark(STREAMS["a"])
-
-
-def test_a_stream_that_was_left_out_stays_left_out_after_a_restart() -> None:
-    plan = plan_of(daily=BY_DAY | {"on_stall": "release_without"})
-    windows = begun(plan)
-    sent = [chunk(use("a1", hour), use("b2", hour)) for hour in range(24)]
-    early = list(play(windows, [*sent[:6], *given_up(6)]))
-    again = OpenWindows(LANES)
-    again.set_plan(plan)
-    again.restore(json.loads(json.dumps(windows.snapshot())))
-    for each in early:
-        again.add_rollup("housing", each.window.start, each.rollup)
-    (daily,) = due(list(play(again, [*sent[6:], *marks(24)], 10)), "daily")
-    assert [stream.partner for stream in daily.left_out] == ["energy-b"]
-    assert totals(daily.rollups) == {"energy-a": 2400}
-
-
-def test_roll_ups_are_kept_as_long_as_a_window_needs_them() -> None:
-    windows = begun(plan_of(daily=BY_DAY))
-    list(play(windows, [*(chunk(use("a1", hour)) for hour in range(30)), *marks(30)]))
-    assert sorted(windows._books["housing"].rollups) == [START + hour * HOUR for hour in range(24, 30)]
-    assert (
-        windows.oldest_rollup(plan_of(daily=BY_DAY).domains["housing"], START + 29 * HOUR)
-        == START + 24 * HOUR
-    )
-
-
-def test_pieces_of_one_roll_up_come_back_as_one() -> None:
-    (found,) = list(play(begun(plan_of(daily=BY_DAY)), [chunk(use("a1", 0), use("a2", 0)), *marks(1)]))
-    windows = OpenWindows(LANES)
-    windows.restore({"closed_until": {"housing": START + HOUR}, "left_out": {}, "marks": [], "stalled": []})
-    windows.set_plan(plan_of(daily=BY_DAY))
-    for row in range(2):
-        windows.add_rollup("housing", START, found.rollup[row])
-    (daily,) = due(list(play(windows, marks(24))), "daily")
-    assert plain(daily.rollups) == plain(found.rollup)

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 import polars as pl
-from admission_world import AREAS, BY_HOUR, DAY, ELECTRICITY, HOUR, OTHER, ms, product
+from admission_world import AREAS, BY_HOUR, ELECTRICITY, HOUR, OTHER, ms, product
 
 from broker.core.fold_frames import ROWS
 from broker.core.open_windows import Closed, OpenWindows
@@ -38,14 +38,14 @@ def digest(text: str) -> bytes:
 
 
 def use(point: str, hour: int, value: int = 100, mask: int = 1, **fields: Any) -> dict[str, Any]:
-    """One hour's reading of a point; its first letter is the supplier's, its home has the rest of its name."""
+    """One hour's reading of a point, whose first letter is its supplier's; each has a home of its own."""
     stream = STREAMS[point[0]]
     start = START + hour * HOUR
     return {
         "window": start,
         "group": 0,
         "point": digest(f"point {point}"),
-        "premises": digest(f"home {point[1:]}"),
+        "premises": digest(f"home {point}"),
         "area": "C1",
         "segment": "home",
         "start": start,
@@ -84,6 +84,11 @@ def stalled(supplier: str, lane: int, hour: int) -> Record:
 def marks(hour: float) -> list[Record]:
     """Everything before START + hour has been read, everywhere."""
     return [mark(supplier, lane, hour) for supplier in STREAMS for lane in range(LANES)]
+
+
+def given_up(hour: int) -> list[Record]:
+    """Supplier a has sent everything, b nothing in lane 1; the wait for that is given up."""
+    return [mark("a", 0, hour), mark("a", 1, hour), mark("b", 0, hour), stalled("b", 1, hour)]
 
 
 def retraction(point: str, bits: int = 1, from_ms: int | None = None) -> Record:
@@ -187,6 +192,3 @@ def interleaved(sequences: list[list[Record]], chance: random.Random) -> list[Re
     chance.shuffle(turns)
     heads = [iter(sequence) for sequence in sequences]
     return [next(heads[turn]) for turn in turns]
-
-
-__all__ = ["DAY", "HOUR"]

@@ -9,4 +9,6 @@ from broker.stages import ingest
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "WAIT_MS", 0)
+    for wait in ("WAIT_MS", "GATHER_MS"):
+        monkeypatch.setattr(ingest, wait, 0, raising=False)
+    monkeypatch.setattr(ingest, "GATHER_MS", 0)

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kafka_memory import Rec, records
 from lane_world import (
     CODEC,
     DAY,
@@ -18,7 +19,6 @@ from lane_world import (
     LANES,
     NOW,
     PARTNERS,
-    Rec,
     activation_body,
     consent,
     control,
@@ -29,7 +29,6 @@ from lane_world import (
     points,
     policy,
     reading,
-    records,
     site,
     tables,
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from kafka_memory import Crash, Kafka, Told
 from lane_world import (
     CODEC,
     DAY,
@@ -16,17 +17,13 @@ from lane_world import (
     LANES,
     NOW,
     PARTNERS,
-    Crash,
-    Kafka,
-    Told,
     activate,
-    consent,
     control,
+    decoded,
     ingest,
     ingest_lane,
     mark,
     marks_of,
-    ms,
     opened,
     partner_body,
     points,
@@ -39,7 +36,6 @@ from lane_world import (
 )
 from polars.testing import assert_frame_equal
 
-from broker.core.chunks import frame
 from broker.stages.digest import CONTRIBUTIONS
 from broker.stages.ingest import MOST_READINGS
 
@@ -51,7 +47,7 @@ def receipts(kafka: Kafka) -> Counter[str]:
     """Readings by outcome as the partners' receipts say, over all partners."""
     found: Counter[str] = Counter()
     for partner in PARTNERS:
-        for record in kafka.decoded(f"receipts.{partner}"):
+        for record in decoded(kafka, f"receipts.{partner}"):
             found.update({"read": record["read"], "admitted": record["admitted"], "late": record["late"]})
             found.update(record["quarantined"])
             found.update(record["refused"])
@@ -60,11 +56,11 @@ def receipts(kafka: Kafka) -> Counter[str]:
 
 def kinds(kafka: Kafka, lane: int, to: int = 0) -> list[str]:
     """What one ingest lane told one release lane, in order."""
-    return [record["kind"] for record in kafka.decoded(CONTRIBUTIONS, to) if record["lane"] == lane]
+    return [record["kind"] for record in decoded(kafka, CONTRIBUTIONS, to) if record["lane"] == lane]
 
 
 def written(kafka: Kafka, kind: str) -> list[dict[str, Any]]:
-    return [record for record in kafka.decoded(CONTRIBUTIONS) if record["kind"] == kind]
+    return [record for record in decoded(kafka, CONTRIBUTIONS) if record["kind"] == kind]
 
 
 # -- exactly once -------------------------------------------------------------------------------------
@@ -79,7 +75,7 @@ def once() -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("which", [1, 2, 5])
+@pytest.mark.parametrize("which", [1, 2, 3])
 async def test_a_lane_that_dies_before_or_after_a_transaction_persisted_loses_and_doubles_nothing(
     once: pl.DataFrame, which: int, when: str
 ) -> None:
@@ -89,10 +85,10 @@ async def test_a_lane_that_dies_before_or_after_a_transaction_persisted_loses_an
     died = 0
     for lane in range(LANES):
         try:
-            await settle(kafka, ingest_lane(kafka, lane, most=6))
+            await settle(kafka, ingest_lane(kafka, lane, most=2))
         except Crash:
             died += 1
-            await settle(kafka, ingest_lane(kafka, lane, most=5))
+            await settle(kafka, ingest_lane(kafka, lane, most=3))
     assert died == 1
     assert_frame_equal(opened(kafka), once)
     assert receipts(kafka) == {"read": 72, "admitted": 72, "late": 0}
@@ -141,7 +137,7 @@ async def test_bad_records_become_dead_letters_once_and_the_rest_goes_on() -> No
     kafka.send("sites.energy-a", 0, other.encode(), site(other, {"area": "nowhere"}))
     await ingest(kafka)
     await ingest(kafka)
-    letters = [(each["reason"], each["topic"]) for each in kafka.decoded("dlq.energy-a")]
+    letters = [(each["reason"], each["topic"]) for each in decoded(kafka, "dlq.energy-a")]
     assert sorted(letters) == [
         ("area_not_in_hierarchy", "sites.energy-a"),
         ("bad_frame", A),
@@ -325,7 +321,7 @@ async def test_every_release_lane_hears_of_the_plan_once_and_of_every_change() -
     await settle(kafka, *lanes, start=False)
     await ingest(kafka)
     for to in range(LANES):
-        bodies = {record["body"] for record in kafka.decoded(CONTRIBUTIONS, to) if record["kind"] == "plan"}
+        bodies = {record["body"] for record in decoded(kafka, CONTRIBUTIONS, to) if record["kind"] == "plan"}
         assert len(bodies) == 2
     assert kinds(kafka, 0).count("plan") == 2
 
@@ -341,82 +337,3 @@ async def test_an_unsigned_product_is_left_out_and_said() -> None:
     assert list(told.left) == ["unsigned"]
     headers = {record["header"] for record in written(kafka, "chunk")}
     assert [json.loads(header)["products"] for header in headers] == [["daily"]]
-
-
-# -- retractions --------------------------------------------------------------------------------------
-
-
-def withdrawn(kafka: Kafka, partner: str, lane: int, which: int = 0) -> None:
-    point = points(partner, lane)[which]
-    kafka.send(f"consent.{partner}", lane, point.encode(), consent(point, withdrawn_at=NOW))
-
-
-async def test_a_withdrawal_goes_to_the_homes_release_lane_once() -> None:
-    kafka = territory()
-    send_hours(kafka, range(2))
-    lanes = [ingest_lane(kafka, lane) for lane in range(LANES)]
-    await settle(kafka, *lanes)
-    withdrawn(kafka, "energy-a", 0, which=2)  # in C3, hence group 1
-    await settle(kafka, *lanes, start=False)
-    assert kinds(kafka, 0, 0).count("retraction") == 0
-    assert kinds(kafka, 0, 1).count("retraction") == 1
-    await ingest(kafka)
-    assert len(written(kafka, "retraction")) == 1
-
-
-async def test_a_withdrawal_that_comes_while_the_lane_is_down_is_not_lost() -> None:
-    kafka = territory()
-    send_hours(kafka, range(2))
-    withdrawn(kafka, "energy-b", 0)  # something stands committed
-    await ingest(kafka)
-    before = len(written(kafka, "retraction"))
-    withdrawn(kafka, "energy-a", 0)
-    withdrawn(kafka, "energy-b", 0, which=1)
-    await ingest(kafka)
-    assert len(written(kafka, "retraction")) == before + 2
-    await ingest(kafka)
-    assert len(written(kafka, "retraction")) == before + 2
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_withdrawal_survives_a_crash_of_its_own_transaction(when: str) -> None:
-    kafka = territory()
-    send_hours(kafka, range(2))
-    await ingest(kafka)
-    withdrawn(kafka, "energy-a", 0)
-    kafka.crash = 1, when
-    with pytest.raises(Crash):
-        await settle(kafka, ingest_lane(kafka, 0))
-    await ingest(kafka)
-    assert len(written(kafka, "retraction")) == 1
-
-
-async def test_a_site_that_moves_while_the_lane_is_down_takes_its_readings_along() -> None:
-    kafka = territory()
-    send_hours(kafka, range(2))
-    await ingest(kafka)
-    point = points("energy-a", 0)[0]
-    kafka.send("sites.energy-a", 0, point.encode(), site(point, {"premises": "another home"}))
-    kafka.send("sites.energy-a", 0, points("energy-a", 0)[1].encode(), None)
-    await ingest(kafka)
-    assert len(written(kafka, "retraction")) >= 1
-
-
-async def test_a_withdrawal_before_new_year_reaches_what_was_already_sent_for_the_new_one() -> None:
-    """A partner's clock is ahead: ten hours before midnight there is a reading of the first hour of the year."""
-    year = ms("2027-01-01")
-    kafka = territory()
-    kafka.now = year - 10 * HOUR
-    point = points("energy-a", 0)[0]
-    hours = (year - DAY) // HOUR
-    for hour in (hours - 1, hours):
-        kafka.send(A, 0, point.encode(), reading(point, hour))
-    kafka.send(A, 0, None, mark(hours - 20))
-    lane = ingest_lane(kafka, 0)
-    await settle(kafka, lane)
-    rows = opened(kafka)
-    assert rows["point"].n_unique() == 2  # one pseudonym for each year
-    withdrawn(kafka, "energy-a", 0)
-    await settle(kafka, lane, start=False)
-    (said,) = written(kafka, "retraction")
-    assert set(rows["point"]) <= set(frame(said["body"])["point"])

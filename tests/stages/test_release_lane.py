@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from kafka_memory import Crash, Kafka, Rec, Told
 from lane_world import (
     AREAS,
     CODEC,
@@ -18,13 +19,10 @@ from lane_world import (
     KEYS,
     LANES,
     PARTNERS,
-    Crash,
-    Kafka,
-    Rec,
-    Told,
     activate,
     cells,
     consent,
+    decoded,
     expected_cells,
     ingest,
     ingest_lane,
@@ -130,7 +128,7 @@ def test_no_record_of_any_topic_but_the_partners_own_holds_an_identifier(whole: 
 
 
 def test_every_release_has_its_leaf_in_the_log(whole: Kafka) -> None:
-    leaves = whole.decoded("log.policy")
+    leaves = decoded(whole, "log.policy")
     assert [leaf["kind"] for leaf in leaves] == ["release", "release"]
     assert len({leaf["release"] for leaf in leaves}) == 2
 
@@ -265,7 +263,7 @@ async def test_a_home_that_goes_during_the_day_is_gone_from_the_whole_day(
 async def test_a_window_held_for_too_long_is_logged_as_abandoned_and_never_published() -> None:
     kafka = await stalled_after(6)
     assert released(kafka) == []
-    assert {leaf["kind"] for leaf in kafka.decoded("log.policy")} == {"abandoned"}
+    assert {leaf["kind"] for leaf in decoded(kafka, "log.policy")} == {"abandoned"}
 
 
 async def test_release_without_says_who_is_left_out() -> None:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from kafka_memory import Rec, records
 from lane_world import (
     CODEC,
     DAY,
     HOUR,
     PARTNERS,
-    Rec,
     activation_body,
     consent,
     control,
@@ -20,7 +20,6 @@ from lane_world import (
     points,
     policy,
     reading,
-    records,
     site,
     tables,
 )

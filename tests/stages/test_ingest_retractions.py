@@ -1,0 +1,117 @@
+"""What an ingest lane takes back: every withdrawal and every site that goes, also while it is down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kafka_memory import Crash, Kafka
+from lane_world import (
+    DAY,
+    HOUR,
+    LANES,
+    NOW,
+    consent,
+    decoded,
+    ingest,
+    ingest_lane,
+    mark,
+    ms,
+    opened,
+    points,
+    reading,
+    send_hours,
+    settle,
+    site,
+    territory,
+)
+
+from broker.core.chunks import frame
+from broker.stages.digest import CONTRIBUTIONS
+
+A = "in.energy-a.power"
+
+
+def kinds(kafka: Kafka, lane: int, to: int = 0) -> list[str]:
+    """What one ingest lane told one release lane, in order."""
+    return [record["kind"] for record in decoded(kafka, CONTRIBUTIONS, to) if record["lane"] == lane]
+
+
+def written(kafka: Kafka, kind: str) -> list[dict[str, Any]]:
+    return [record for record in decoded(kafka, CONTRIBUTIONS) if record["kind"] == kind]
+
+
+def withdrawn(kafka: Kafka, partner: str, lane: int, which: int = 0) -> None:
+    point = points(partner, lane)[which]
+    kafka.send(f"consent.{partner}", lane, point.encode(), consent(point, withdrawn_at=NOW))
+
+
+async def test_a_withdrawal_goes_to_the_homes_release_lane_once() -> None:
+    kafka = territory()
+    send_hours(kafka, range(2))
+    lanes = [ingest_lane(kafka, lane) for lane in range(LANES)]
+    await settle(kafka, *lanes)
+    withdrawn(kafka, "energy-a", 0, which=2)  # in C3, hence group 1
+    await settle(kafka, *lanes, start=False)
+    assert kinds(kafka, 0, 0).count("retraction") == 0
+    assert kinds(kafka, 0, 1).count("retraction") == 1
+    await ingest(kafka)
+    assert len(written(kafka, "retraction")) == 1
+
+
+async def test_a_withdrawal_that_comes_while_the_lane_is_down_is_not_lost() -> None:
+    kafka = territory()
+    send_hours(kafka, range(2))
+    withdrawn(kafka, "energy-b", 0)  # something stands committed
+    await ingest(kafka)
+    before = len(written(kafka, "retraction"))
+    withdrawn(kafka, "energy-a", 0)
+    withdrawn(kafka, "energy-b", 0, which=1)
+    await ingest(kafka)
+    assert len(written(kafka, "retraction")) == before + 2
+    await ingest(kafka)
+    assert len(written(kafka, "retraction")) == before + 2
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_withdrawal_survives_a_crash_of_its_own_transaction(when: str) -> None:
+    kafka = territory()
+    send_hours(kafka, range(2))
+    await ingest(kafka)
+    withdrawn(kafka, "energy-a", 0)
+    kafka.crash = 1, when
+    with pytest.raises(Crash):
+        await settle(kafka, ingest_lane(kafka, 0))
+    await ingest(kafka)
+    assert len(written(kafka, "retraction")) == 1
+
+
+async def test_a_site_that_moves_while_the_lane_is_down_takes_its_readings_along() -> None:
+    kafka = territory()
+    send_hours(kafka, range(2))
+    await ingest(kafka)
+    point = points("energy-a", 0)[0]
+    kafka.send("sites.energy-a", 0, point.encode(), site(point, {"premises": "another home"}))
+    kafka.send("sites.energy-a", 0, points("energy-a", 0)[1].encode(), None)
+    await ingest(kafka)
+    assert len(written(kafka, "retraction")) >= 1
+
+
+async def test_a_withdrawal_before_new_year_reaches_what_was_already_sent_for_the_new_one() -> None:
+    """A partner's clock is ahead: ten hours before midnight there is a reading of the first hour of the year."""
+    year = ms("2027-01-01")
+    kafka = territory()
+    kafka.now = year - 10 * HOUR
+    point = points("energy-a", 0)[0]
+    hours = (year - DAY) // HOUR
+    for hour in (hours - 1, hours):
+        kafka.send(A, 0, point.encode(), reading(point, hour))
+    kafka.send(A, 0, None, mark(hours - 20))
+    lane = ingest_lane(kafka, 0)
+    await settle(kafka, lane)
+    rows = opened(kafka)
+    assert rows["point"].n_unique() == 2  # one pseudonym for each year
+    withdrawn(kafka, "energy-a", 0)
+    await settle(kafka, lane, start=False)
+    (said,) = written(kafka, "retraction")
+    assert set(rows["point"]) <= set(frame(said["body"])["point"])
