@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -17,7 +18,7 @@ import polars as pl
 
 from broker.core.admission import NO_MARK, Admission, admit
 from broker.core.calendar import duration_ms
-from broker.core.chunks import pieces
+from broker.core.chunks import pieces, pieces_by
 from broker.core.partitioner import partitions_for
 from broker.core.plan import Domain, Plan, Stream
 from broker.core.readings import check
@@ -182,16 +183,13 @@ class Digester:
         header = {"products": [p.name for p in domain.products], "policies": policies}
         text = json.dumps(header, sort_keys=True)
         rows = rows.with_columns((pl.col("group") % self._lanes).alias("to"))
-        for (window, to), part in sorted(
-            rows.partition_by("window", "to", as_dict=True, include_key=False).items()
-        ):
-            secret = self._keys.window_key(domain.name, domain.base, int(window))
+        for (window, to), piece in pieces_by(rows, ["window", "to"]):
+            secret = self._keys.window_key(domain.name, domain.base, window)
             key = f"{domain.name}/{window}".encode()
-            for piece in pieces(part):
-                body = self._sealer.seal(
-                    piece, secret, topic=CONTRIBUTIONS, partition=int(to), key=key, policies=policies
-                )
-                yield self._envelope("chunk", domain.name, int(window), "", int(to), text, body, key)
+            body = self._sealer.seal(
+                piece, secret, topic=CONTRIBUTIONS, partition=to, key=key, policies=policies
+            )
+            yield self._envelope("chunk", domain.name, window, "", to, text, body, key)
 
     def _late(self, digest: Digest, domain: str) -> Iterator[Out]:
         late = digest.late.get(domain)
@@ -320,9 +318,6 @@ def _no_schema(reasons: pl.DataFrame) -> pl.DataFrame:
 
 def _bad_records(batch: Batch, stream: Stream, bad: pl.DataFrame) -> list[BadRecord]:
     """In the order of offsets. Bad records are few: this is the one loop over records, and only over those."""
-    place: Callable[[int], int] = (
-        {offset: i for i, offset in enumerate(batch.offsets)}.__getitem__ if bad.height else int
-    )
     return [
         BadRecord(
             stream.partner,
@@ -331,7 +326,7 @@ def _bad_records(batch: Batch, stream: Stream, bad: pl.DataFrame) -> list[BadRec
             batch.partition,
             offset,
             schema_id,
-            batch.values[place(offset)],
+            batch.values[bisect_left(batch.offsets, offset)],
         )
         for offset, reason, schema_id in bad.sort("offset").iter_rows()
     ]
