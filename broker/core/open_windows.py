@@ -96,7 +96,10 @@ class OpenWindows:
                 self._books[name] = _Book(max(start, self._closed_until.get(name, NEVER)))
 
     def fold(self, domain: str, window: int, rows: pl.DataFrame, seq: int) -> bool:
-        """Takes one chunk of contributions; False if its window has closed (then nothing changes)."""
+        """Takes one chunk of contributions; False if its window has closed (then nothing changes).
+
+        rows: frame ROWS without `seq`; text may be Categorical, which takes less room while the window is open.
+        """
         book = self._book(domain)
         if window < book.next_start:
             book.late += rows.height
@@ -272,5 +275,7 @@ def _names(domain: Domain | None) -> list[str]:
 
 
 def _together(chunks: list[pl.DataFrame], retractions: list[pl.DataFrame]) -> pl.DataFrame:
-    rows = pl.concat(chunks) if chunks else ROWS.to_frame()
+    rows = (
+        pl.concat(chunks).with_columns(pl.col(pl.Categorical).cast(pl.String)) if chunks else ROWS.to_frame()
+    )
     return retract(rows, pl.concat(retractions)) if retractions and rows.height else rows

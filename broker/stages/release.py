@@ -72,6 +72,7 @@ class ReleaseLane:
         self._control_read = 0
         self._position = 0
         self._plan = Plan({}, areas)
+        self._streams = _streams(self._plan)
         self._retracted: list[tuple[str, list[str], pl.DataFrame]] = []
         self._source: Place = (CONTRIBUTIONS, partition)
 
@@ -94,13 +95,22 @@ class ReleaseLane:
     async def step(self) -> None:
         """One fetch, folded; each window that closes on the way is decided and published."""
         for batch in await self._reader.poll([self._source], most=MOST_RECORDS, wait_ms=WAIT_MS):
-            for offset, key, value in zip(batch.offsets, batch.keys, batch.values, strict=True):
-                moved = await asyncio.to_thread(self._apply, offset, key, value)
-                if moved or offset + 1 == self._position:
-                    await self._close(offset + 1)
+            records = list(zip(batch.offsets, batch.keys, batch.values, strict=True))
+            while records:
+                taken, look = await asyncio.to_thread(self._take, records)
+                if look:
+                    await self._close(records[taken - 1][0] + 1)
+                records = records[taken:]
             self._telemetry.release_lane(self._partition, self._plan, self._windows)
 
     # -- folding --------------------------------------------------------------------------------------
+
+    def _take(self, records: Sequence[tuple[int, bytes | None, bytes | None]]) -> tuple[int, bool]:
+        """Takes records up to the first after which closing must be looked at: how many, and whether it must."""
+        for taken, (offset, key, value) in enumerate(records, 1):
+            if self._apply(offset, key, value) or offset + 1 == self._position:
+                return taken, True
+        return len(records), False
 
     def _apply(self, offset: int, key: bytes | None, value: bytes | None) -> bool:
         """Takes one record; True if it can move a watermark.
@@ -132,6 +142,7 @@ class ReleaseLane:
             self._control, self._control_read = body, read
             self._plan, left_out = ControlState.load(body).plan(self._areas, self._timezone)
             self._windows.set_plan(self._plan)
+            self._streams = _streams(self._plan)
             self._telemetry.left_out(left_out)
 
     def _retraction(self, record: dict[str, Any], offset: int) -> None:
@@ -155,21 +166,12 @@ class ReleaseLane:
         body = unseal(
             record["body"], secret, topic=topic, partition=partition, key=key, policies=header["policies"]
         )
-        rows = self._bits(frame(body), header["products"], domain, "mask")
+        rows = self._bits(frame(body, categories=True), header["products"], domain, "mask")
         self._windows.fold(domain, window, self._with_streams(rows, window), offset)
 
     def _with_streams(self, rows: pl.DataFrame, window: int) -> pl.DataFrame:
-        streams = pl.DataFrame(
-            [
-                (s.topic, s.partner, s.holding, s.measure, s.kind, s.net)
-                for domain in self._plan.domains.values()
-                for s in domain.streams
-            ],
-            schema=["topic", "partner", "holding", "measure", "kind", "net"],
-            orient="row",
-        ).unique()
-        return rows.join(streams, on="topic", how="inner", maintain_order="left").with_columns(
-            pl.lit(window, pl.Int64).alias("window")
+        return rows.join(self._streams, on="topic", how="inner", maintain_order="left").select(
+            pl.lit(window, pl.Int64).alias("window"), pl.exclude("topic")
         )
 
     def _bits(self, rows: pl.DataFrame, written: Sequence[str], domain: str, column: str) -> pl.DataFrame:
@@ -316,3 +318,14 @@ class ReleaseLane:
         else:
             rows = self._bits(frame(body), header["products"], domain, "mask")
             self._windows.add_rollup(domain, window, rows)
+
+
+def _streams(plan: Plan) -> pl.DataFrame:
+    """What contributions say by their topic alone; text as Categorical."""
+    streams = {s for domain in plan.domains.values() for s in domain.streams}
+    columns = ("topic", "partner", "holding", "measure", "kind", "net")
+    return pl.DataFrame(
+        [[getattr(stream, name) for name in columns] for stream in sorted(streams)],
+        schema={name: pl.Boolean if name == "net" else pl.Categorical for name in columns},
+        orient="row",
+    )
