@@ -125,6 +125,7 @@ def test_a_bad_consent_record_puts_its_point_in_doubt_until_a_good_one_comes(kin
     found = running()
     put_sites(found, (POINT, GOOD), (OTHER, site(OTHER)))
     put_consent(found, (OTHER, consent(OTHER, granted_from=1)))
+    found.refresh()
     bad = put_consent(found, (POINT, BAD_CONSENTS[kind]), (THIRD, consent(THIRD, granted_from=1)), first=7)
     assert said(bad) == [("bad_consent", f"consent.{PARTNER}", 0, 7)]
     changes, _, _ = found.refresh()
