@@ -25,7 +25,8 @@ from broker.partner.send import StreamSender, send_consent, send_sites
 
 ZONE = ZoneInfo("Europe/Paris")
 MONTH = [date(2026, 2, day) for day in range(1, 29)]
-RELEASED = 14  # days that are out before anybody withdraws
+# Days that are out before anybody withdraws: nine in ten, so that nothing but the withdrawal empties the month.
+RELEASED = 26
 PARTNERS = ("energy-a", "energy-b", "energy-c")
 HOMES = range(30)
 WITHDRAWS, OBJECTS, EXPIRES, GRANTS_LATE, NEVER_ASKED = 0, 1, 27, 28, 29
@@ -227,11 +228,11 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, B
         early = {name: found.out(name) for name in PRODUCTS}
         partners.withdraw(WITHDRAWS, ADVICE)
         partners.withdraw(OBJECTS, PLANNING)
-        partners.days(MONTH[RELEASED : RELEASED + 4])
-        found.until(lambda: found.released()["task-daily"] >= RELEASED + 2, "days after the withdrawal")
+        partners.days(MONTH[RELEASED : RELEASED + 1])
+        found.until(lambda: found.released()["task-daily"] > RELEASED, "the day of the withdrawal")
         assert found.leave("first")[0] == 0
         found.start("second")
-        partners.days(MONTH[RELEASED + 4 :])
+        partners.days(MONTH[RELEASED + 1 :])
         found.wait_for({"consent-daily": 28, "task-daily": 28, "consent-monthly": 1, "task-monthly": 1})
         yield found, early
 
