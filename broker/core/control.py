@@ -23,7 +23,11 @@ from broker.core.plan import Activation, Plan, Stream, build_plan
 from broker.core.policy import load
 from broker.core.references import read_references
 
-KINDS = ("partner", "activation")
+NEEDED = {
+    "partner": {"holding", "streams", "agreement_key"},
+    "activation": {"policy", "agreements", "active_from"},
+}
+"""What the body of each kind must hold."""
 
 
 @dataclass
@@ -38,14 +42,21 @@ class ControlState:
     activations: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def apply(self, kind: str, name: str, body: str | None) -> bool:
-        """Takes one record (body: JSON; None removes it). False for a kind that this version does not know."""
+        """Takes one record (body: JSON object; None removes it). False, and nothing changes, for a kind that this
+        version does not know and for a body that is no such object."""
         known = {"partner": self.partners, "activation": self.activations}.get(kind)
         if known is None:
             return False
         if body is None:
             known.pop(name, None)
-        else:
-            known[name] = json.loads(body)
+            return True
+        try:
+            content = json.loads(body)
+        except ValueError:
+            return False
+        if not isinstance(content, dict) or not NEEDED[kind] <= content.keys():
+            return False
+        known[name] = content
         return True
 
     def dump(self) -> bytes:

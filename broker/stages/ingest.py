@@ -31,8 +31,7 @@ from broker.stages.telemetry import Telemetry
 
 MOST_READINGS = 100_000
 WAIT_MS = 200
-GATHER_ROUNDS = 5
-GATHER_MS = 200
+GATHER_ROUNDS, GATHER_MS = 5, 200
 OPEN_SPAN_MS = 70 * 86_400_000
 """How far back an open window may reach: two months and their lateness; which epochs a retraction concerns."""
 AHEAD_MS = 3 * 86_400_000
@@ -159,10 +158,17 @@ class IngestLane:
         if replanned:
             await self._follow_plan()
         offsets = {place: (end, "") for place, end in behind.items()}
-        out = self._announce(
-            offsets, await self._position((CONTROL, 0))
-        )  # first: what follows is read under this plan
-        out += [self._digester.dead_letter(record) for record in [*bad, *more] if record.partner != "broker"]
+        # first: what follows is read under this plan
+        out = self._announce(offsets, await self._position((CONTROL, 0)))
+        for record in [
+            *bad,
+            *more,
+        ]:  # few, and each keeps somebody from counting: the operator should see them too
+            self._telemetry.bad_record(
+                record.partner, record.reason, record.topic, record.partition, record.offset
+            )
+            if record.partner != "broker":
+                out.append(self._digester.dead_letter(record))
         out += await asyncio.to_thread(lambda: [item for c in changes for item in self._retractions(c)])
         return out, offsets
 

@@ -210,3 +210,10 @@ def test_the_state_travels_whole_and_its_bytes_do_not_depend_on_the_order_of_rec
 def test_an_empty_state_has_an_empty_plan() -> None:
     plan, left_out = ControlState().plan(AREAS, "Europe/Paris")
     assert (plan.domains, left_out) == ({}, {})
+
+
+@pytest.mark.parametrize("body", ["{", "[]", "1", '{"holding": "h"}'])
+def test_a_body_that_is_no_whole_record_changes_nothing(body: str) -> None:
+    state = ControlState()
+    assert not state.apply("partner", "energy-a", body)
+    assert state == ControlState()
