@@ -17,6 +17,7 @@ Amounts are in the input's unit (Wh, mL); durations and lengths ISO 8601 (see `c
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final
 
@@ -82,11 +83,13 @@ __all__ = [
 ENGINE: Final = "1"  # raised whenever the same policy and readings would give another release
 
 
+@lru_cache(maxsize=256)
 def load(text: str, name: str) -> Policy:
     """Read a policy from YAML text; `name` is its file name for messages.
 
     Raises InputError (`bad_yaml`, `unknown_field`, `bad_policy`) or Refused (`empty_rule`); the message lists
-    every offending field with its dotted path, what is wrong and what to write.
+    every offending field with its dotted path, what is wrong and what to write. Remembers what it read: every lane
+    of a worker reads the same policies whenever the control state changes.
     """
     return _validated(read_mapping(text, name), name)
 

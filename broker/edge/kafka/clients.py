@@ -34,12 +34,16 @@ MAX_BATCH_BYTES = 1_000_000
 
 
 def transactional_producer(settings: KafkaSettings, transactional_id: str) -> AIOKafkaProducer:
-    """A producer whose `start` fences the former owner of `transactional_id` and settles its transaction."""
+    """A producer whose `start` fences the former owner of `transactional_id` and settles its transaction.
+
+    Most of what a lane writes is encrypted, and does not get smaller: snappy finds that out at once, where the
+    client's lz4 (level 9) took a tenth of a lane's time.
+    """
     return AIOKafkaProducer(
         **_aiokafka(settings),
         transactional_id=transactional_id,
         transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-        compression_type="lz4",
+        compression_type="snappy",
         max_batch_size=MAX_BATCH_BYTES,
         max_request_size=MAX_BATCH_BYTES,
         linger_ms=5,

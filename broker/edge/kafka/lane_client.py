@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, OffsetAndMetadata, TopicPartition
@@ -18,6 +17,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 
 from broker.core.errors import OperatorError, ProgrammerError
 from broker.edge.kafka.clients import consumer, transactional_producer
+from broker.edge.kafka.fetched import Fetched, Records
 from broker.edge.kafka.settings import KafkaSettings
 
 Place = tuple[str, int]  # topic, partition
@@ -50,18 +50,6 @@ class Outgoing(Protocol):
     def value(self) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Records:
-    """Consecutive records of one partition, as columns."""
-
-    topic: str
-    partition: int
-    keys: list[bytes | None]
-    values: list[bytes | None]
-    offsets: list[int]
-    timestamps: list[int]
-
-
 class LaneReader:
     """Reads assigned partitions, read_committed, from offsets that the caller decides.
 
@@ -72,6 +60,7 @@ class LaneReader:
         self._settings = settings
         self._group = group
         self._consumer: AIOKafkaConsumer | None = None
+        self._fetched: Fetched | None = None
         self._assigned: set[Place] = set()
 
     async def start(self) -> None:
@@ -80,6 +69,7 @@ class LaneReader:
         self._consumer = consumer(self._settings)
         with _unreachable(self._group or "reader"):
             await self._consumer.start()
+        self._fetched = Fetched(self._consumer)
 
     async def stop(self) -> None:
         await _stop(self._consumer)
@@ -134,20 +124,8 @@ class LaneReader:
         """At most `most` records of these places together, without waiting longer than `wait_ms`."""
         if not places:
             return []
-        wanted = [TopicPartition(*place) for place in places]
-        found = await self._reader().getmany(*wanted, timeout_ms=wait_ms, max_records=most)
-        return [
-            Records(
-                tp.topic,
-                tp.partition,
-                [m.key for m in messages],
-                [m.value for m in messages],
-                [m.offset for m in messages],
-                [m.timestamp for m in messages],
-            )
-            for tp, messages in found.items()
-            if messages
-        ]
+        assert self._fetched is not None, "start comes first"
+        return await self._fetched.poll([TopicPartition(*place) for place in places], most, wait_ms)
 
     def _reader(self) -> AIOKafkaConsumer:
         if self._consumer is None:

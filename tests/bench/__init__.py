@@ -1,0 +1,1 @@
+"""What the broker costs: `make bench`, or `python -m tests.bench`. Nothing here is a test, nothing is judged."""
