@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import faust
 import mode
+import structlog
 
 from broker.config import Settings
 from broker.core.areas import AreaTree
@@ -29,6 +33,7 @@ from broker.stages.worker import Failures, Lane, make_app
 
 PRINCIPALS = {"ingest": INGEST, "release": RELEASE}
 ROLES = tuple(PRINCIPALS)
+STOP_SECONDS = 4.5
 
 
 def worker_apps(settings: Settings, roles: Iterable[str]) -> list[faust.App]:
@@ -106,10 +111,35 @@ def _made(folder: Path) -> Path:
     return folder
 
 
+class BoundedWorker(mode.Worker):
+    """A worker that has ended `STOP_SECONDS` after it was told to, whatever hangs.
+
+    Ending hard is safe at any moment: what was not committed is not there, and a successor's producers settle what
+    was begun.
+    """
+
+    async def stop(self) -> None:
+        limit = threading.Timer(STOP_SECONDS, _end_hard)
+        limit.daemon = True
+        limit.start()
+        await super().stop()
+
+
+def _end_hard() -> None:
+    structlog.get_logger("broker").warning("stopped_hard", after_seconds=STOP_SECONDS)
+    os._exit(0)
+
+
+def threads() -> ThreadPoolExecutor:
+    """Where lanes compute: as many batches at a time as there are cores, because more would only take memory."""
+    return ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+
+
 def run_worker(settings: Settings, roles: Iterable[str]) -> int:
     """Runs the roles until SIGTERM or Ctrl-C; the exit status of the process."""
     apps = worker_apps(settings, roles)
-    worker = mode.Worker(*apps, override_logging=False, redirect_stdouts=False, daemon=True)
+    worker = BoundedWorker(*apps, override_logging=False, redirect_stdouts=False, daemon=True, quiet=True)
+    worker.loop.set_default_executor(threads())
     try:
         worker.execute_from_commandline()
     except SystemExit as stop:

@@ -2,14 +2,16 @@
 
 For each partition of the `lanes` topic that Faust assigns to this worker one lane runs, as a mode service. Faust's
 group is the only membership; a lane that another worker has taken over is fenced by its transactional id and goes.
-A lane that Kafka fails is built anew after a pause, from what was committed. Any other failure of a lane is a bug or
-the operator's to mend: it stops the worker, which a supervisor starts again.
+A lane that Kafka fails, or that is fenced while Faust still assigns it here, is built anew after a pause, from what
+was committed. Any other failure of a lane is a bug or the operator's to mend: it stops the worker, which a supervisor
+starts again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +23,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 LANES = "lanes"
 PAUSE_SECONDS = 2.0
+STEP_SECONDS = 2.0
+"""How long a stop waits for a lane's running step."""
+CLIENTS_SECONDS = 1.0
+"""How long a stop waits for a lane's Kafka clients."""
 
 
 class Lane(Protocol):
@@ -43,34 +49,47 @@ class Failures:
 
 
 class LaneService(mode.Service):
-    """One lane, stepped until it is stopped; the running step is always finished first."""
+    """One lane, stepped until it is stopped; the running step is finished first.
+
+    A step that does not end in time (Kafka is gone, a large decision) is cut off: what it has not committed, its
+    successor does, whose producer settles an open transaction.
+    """
 
     def __init__(self, lane: Lane, failures: Failures, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._lane = lane
         self._failures = failures
-        self._quiet = asyncio.Event()
+        self._work: asyncio.Task[None] | None = None
         self.fenced = False
         self.failed = False
 
     async def on_stop(self) -> None:
-        await self._quiet.wait()
-        await self._lane.stop()
+        if self._work is not None:
+            _, unfinished = await asyncio.wait({self._work}, timeout=STEP_SECONDS)
+            if unfinished:
+                self.log.warning("a lane's step took too long to end, and is left to its successor")
+                self._work.cancel()
+                await asyncio.wait({self._work}, timeout=CLIENTS_SECONDS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._lane.stop(), CLIENTS_SECONDS)
 
     @mode.Service.task
     async def _run(self) -> None:
-        self._quiet.clear()
+        self._work = asyncio.create_task(self._steps())
         try:
-            await self._lane.start()
-            while not self.should_stop:
-                await self._lane.step()
+            await self._work
         except self._failures.fenced:
             self.fenced = True
+            self.log.warning("a lane was taken over by another worker")
         except self._failures.kafka as error:
             self.failed = True
             self.log.error("a lane lost Kafka and begins again: %s", error)
-        finally:
-            self._quiet.set()
+
+    async def _steps(self) -> None:
+        if not self.should_stop:
+            await self._lane.start()
+        while not self.should_stop:
+            await self._lane.step()
 
 
 class Lanes(mode.Service):
@@ -111,7 +130,8 @@ class Lanes(mode.Service):
     async def _watch(self) -> None:
         while not self.should_stop:
             await self.sleep(PAUSE_SECONDS)
-            if any(lane.failed for lane in self._running.values()):
+            # Fenced, but still assigned here: the worker was taken for dead, and has come back.
+            if any(lane.failed or lane.fenced for lane in self._running.values()):
                 await self._follow()
 
     def _assigned(self) -> set[int]:

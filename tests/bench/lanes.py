@@ -128,6 +128,7 @@ class Lanes:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
+        asyncio.get_running_loop().set_default_executor(wiring.threads())
         for lane in self._lanes:
             await lane.start()
 

@@ -22,7 +22,7 @@ from broker.edge.kafka.settings import KafkaSettings
 
 Place = tuple[str, int]  # topic, partition
 
-STOP_SECONDS = 4.0
+STOP_SECONDS = 1.0
 
 
 class LaneFenced(Exception):
