@@ -34,6 +34,8 @@ from broker.stages.worker import Failures, Lane, make_app
 PRINCIPALS = {"ingest": INGEST, "release": RELEASE}
 ROLES = tuple(PRINCIPALS)
 STOP_SECONDS = 4.5
+IDLE_MS = 1000
+"""Of readers that wait for all their partitions alike: Kafka answers at once when something comes."""
 
 
 def worker_apps(settings: Settings, roles: Iterable[str]) -> list[faust.App]:
@@ -76,7 +78,7 @@ def lane_maker(role: str, settings: Settings) -> Callable[[int], Lane]:
             partition,
             tables,
             digester,
-            state=LaneReader(login, "ingest.lanes"),
+            state=LaneReader(login, "ingest.lanes", idle_ms=IDLE_MS),
             reader=LaneReader(login, "ingest.lanes"),
             writer=LaneWriter(login, f"ingest.{partition}", "ingest.lanes"),
             keys=keys,
@@ -90,7 +92,7 @@ def lane_maker(role: str, settings: Settings) -> Callable[[int], Lane]:
             territory.lanes,
             areas,
             territory.timezone,
-            reader=LaneReader(login, "release.lanes"),
+            reader=LaneReader(login, "release.lanes", idle_ms=IDLE_MS),
             writer=LaneWriter(login, f"release.{partition}", "release.lanes"),
             codec=codec,
             keys=keys,

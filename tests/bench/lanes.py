@@ -72,8 +72,8 @@ def dressed(run: str, gates: Gates) -> tuple[type[LaneReader], type[LaneWriter],
     written: Counter[str] = Counter()
 
     class Reader(LaneReader):
-        def __init__(self, settings: Any, group: str) -> None:
-            super().__init__(settings, f"{group}.{run}")
+        def __init__(self, settings: Any, group: str, **options: Any) -> None:
+            super().__init__(settings, f"{group}.{run}", **options)
             readers.append(self)
             self.polls = 0
 

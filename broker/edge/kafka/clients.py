@@ -61,9 +61,15 @@ def producer(settings: KafkaSettings) -> AIOKafkaProducer:
     )
 
 
-def consumer(settings: KafkaSettings, group: str | None = None) -> AIOKafkaConsumer:
+def consumer(
+    settings: KafkaSettings, group: str | None = None, *, idle_ms: int = FETCH_WAIT_MS
+) -> AIOKafkaConsumer:
     """A reader of committed records, without partitions yet; offsets are never committed behind the caller's
-    back."""
+    back.
+
+    idle_ms: how long Kafka may keep a fetch for which there is nothing. The client has one fetch under way: of
+    several partitions that are read at different speeds, one that was emptied waits for it.
+    """
     return AIOKafkaConsumer(
         **_aiokafka(settings),
         group_id=group,
@@ -72,7 +78,7 @@ def consumer(settings: KafkaSettings, group: str | None = None) -> AIOKafkaConsu
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=FETCH_PARTITION_BYTES,
         fetch_max_bytes=16 * FETCH_PARTITION_BYTES,
-        fetch_max_wait_ms=FETCH_WAIT_MS,
+        fetch_max_wait_ms=idle_ms,
     )
 
 

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, OffsetAndMetadata, Topi
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from broker.core.errors import OperatorError, ProgrammerError
-from broker.edge.kafka.clients import consumer, transactional_producer
+from broker.edge.kafka.clients import FETCH_WAIT_MS, consumer, transactional_producer
 from broker.edge.kafka.fetched import Fetched, Records
 from broker.edge.kafka.settings import KafkaSettings
 
@@ -53,12 +53,14 @@ class Outgoing(Protocol):
 class LaneReader:
     """Reads assigned partitions, read_committed, from offsets that the caller decides.
 
-    group: consumer group that holds offsets only, without members; None where none are kept.
+    group: consumer group that holds offsets only, without members; None where none are kept. idle_ms: see
+    `clients.consumer`.
     """
 
-    def __init__(self, settings: KafkaSettings, group: str | None) -> None:
+    def __init__(self, settings: KafkaSettings, group: str | None, *, idle_ms: int = FETCH_WAIT_MS) -> None:
         self._settings = settings
         self._group = group
+        self._idle_ms = idle_ms
         self._consumer: AIOKafkaConsumer | None = None
         self._fetched: Fetched | None = None
         self._assigned: set[Place] = set()
@@ -66,7 +68,7 @@ class LaneReader:
     async def start(self) -> None:
         # Without the group: a client that has one gives up for good when it is assigned anew while it still
         # looks for the group's coordinator.
-        self._consumer = consumer(self._settings)
+        self._consumer = consumer(self._settings, idle_ms=self._idle_ms)
         with _unreachable(self._group or "reader"):
             await self._consumer.start()
         self._fetched = Fetched(self._consumer)
