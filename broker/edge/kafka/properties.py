@@ -19,6 +19,9 @@ from pathlib import Path
 from broker.edge.kafka.pki import NODE_PRINCIPAL, Pki
 
 ADMIN = "admin"
+# Java's quick-starting compiler lacks the processor's AES: measured, sending takes a quarter and reading more than
+# half less of Kafka's time with this one (RFC 8446, B.4; every TLS 1.3 library has it).
+_CIPHER = "TLS_CHACHA20_POLY1305_SHA256"
 _SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 
 
@@ -71,6 +74,7 @@ def server_properties(data: Path, pki: Pki, ports: Ports) -> dict[str, str]:
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": str(pki.ca),
         "ssl.enabled.protocols": "TLSv1.3",
+        "ssl.cipher.suites": _CIPHER,
         "listener.name.node.ssl.client.auth": "required",
         "listener.name.controller.ssl.client.auth": "required",
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
