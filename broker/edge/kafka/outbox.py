@@ -1,6 +1,7 @@
 """One topic's way out for a partner's bulk producer: nothing is lost silently.
 
-Each record's delivery is confirmed or counted; `close` raises where one failed, in the words of who must act.
+Each record's delivery is confirmed (it leaves the producer's queue) or its failure is reported and counted; `close`
+raises where one failed, in the words of who must act.
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ class Outbox:
                 raise self._translated(error.args[0], f"{on_their_way} records are not taken") from error
 
     def _delivered(self, error: KafkaError | None, _message: object) -> None:
+        """Called for what failed; of the rest only where the producer reports each delivery."""
         if error is not None:
             self._failed += 1
             self._first = self._first or error
