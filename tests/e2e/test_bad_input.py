@@ -73,7 +73,7 @@ class Story:
 
     def send(self, partner: str, topic: str, items: Sequence[tuple[str, bytes, bytes]]) -> None:
         """Sends (reason, key, value) as a partner; `wrong_partition` into the other partition than its key's."""
-        producer: Producer = bulk_producer(self.running.demo.kafka.settings(partner))
+        producer: Producer = bulk_producer(self.running.demo.kafka.settings(partner), every_delivery=True)
         for reason, key, value in items:
             self._produce(producer, partner, topic, reason, key, value)
         assert producer.flush(60) == 0

@@ -15,7 +15,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError
 from pydantic import SecretStr
 from territories import head, territory
 
@@ -32,6 +32,7 @@ from broker.edge.kafka.clients import (
     producer,
     transactional_producer,
 )
+from broker.edge.kafka.collect import read_topic
 from broker.edge.kafka.embedded import EmbeddedKafka
 from broker.edge.kafka.provision import INGEST, RELEASE, plan_acls, plan_topics, provision
 from broker.edge.kafka.settings import KafkaSettings
@@ -248,26 +249,18 @@ async def test_faust_joins_its_group_with_the_roles_rights(cluster: Cluster, tmp
         assert {tp.topic for tp in app.consumer.assignment()} == {"lanes"}
 
 
-def test_bulk_records_land_in_the_partition_of_their_key(cluster: Cluster) -> None:
-    landed: dict[bytes, int] = {}
+async def test_bulk_records_land_in_the_partition_of_their_key(cluster: Cluster) -> None:
     failed: list[KafkaError] = []
-
-    def delivered(error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            failed.append(error)
-            return
-        key, partition = message.key(), message.partition()
-        assert isinstance(key, bytes)
-        assert partition is not None
-        landed[key] = partition
-
     sender = bulk_producer(cluster.as_("en-b"))
     keys = [f"point-{i:05}".encode() * (1 + i % 3) for i in range(1_000)]
     for key in keys:
-        sender.produce("in.en-b.power", b"v", key=key, on_delivery=delivered)
-    assert sender.flush(60) == 0
+        sender.produce("in.en-b.power", b"v", key=key, on_delivery=lambda error, _: failed.append(error))
+    assert await asyncio.to_thread(sender.flush, 60) == 0
     assert not failed
-    assert landed == {key: partition_for(key, 2) for key in keys}
+    landed = {
+        record.key: record.partition for record in await read_topic(cluster.as_("en-b"), "in.en-b.power")
+    }
+    assert {key: landed[key] for key in keys} == {key: partition_for(key, 2) for key in keys}
 
 
 @pytest.mark.parametrize(

@@ -83,13 +83,17 @@ def consumer(
 
 
 def bulk_producer(
-    settings: KafkaSettings, on_error: Callable[[OperatorError], None] | None = None
+    settings: KafkaSettings,
+    on_error: Callable[[OperatorError], None] | None = None,
+    *,
+    every_delivery: bool = False,
 ) -> Producer:
     """A partner's producer: hundreds of thousands of records a second, each once, in the partition of its
     key.
 
     `on_error` hears what is wrong with the connection while `poll` or `flush` runs: without it a refused
-    login only shows as a time-out of each record.
+    login only shows as a time-out of each record. `every_delivery`: the callers' `on_delivery` hears of what was
+    taken too, not of failures only.
     """
 
     def heard(error: KafkaError) -> None:
@@ -102,7 +106,7 @@ def bulk_producer(
             "partitioner": "murmur2_random",  # Java's; librdkafka's own default puts keys elsewhere
             "enable.idempotence": True,
             # What is neither reported nor in the queue any more was taken: a call per record costs a third of sending.
-            "delivery.report.only.error": True,
+            "delivery.report.only.error": not every_delivery,
             "compression.type": "lz4",
             "linger.ms": 20,
             "batch.size": MAX_BATCH_BYTES,
