@@ -15,8 +15,8 @@ Invariants
   since a row left out could be an objection.
 - How long an interval lasts is not in the file, unless it has the column `interval` (`PT30M`, `PT1H`, `P1D`).
   Else it is, for each partner, the most frequent gap between successive starts of one point (the shorter of
-  two that are equally frequent); a day is a calendar day of the zone, of 23 to 25 hours; without any gap it
-  is the base window.
+  two that are equally frequent); a day is a calendar day of the zone, of 23 to 25 hours. A gap longer than a
+  base window is a hole, not a length: without any other gap it is the base window.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def _with_ends(rows: pl.DataFrame, kind: str, base: str, timezone: str) -> pl.Da
     if kind == "register":
         return rows.with_columns(end=pl.col("start"))
     if rows["length"].null_count():
-        rows = rows.with_columns(pl.col("length").fill_null(_usual_gap(rows, timezone) or duration_ms(base)))
+        rows = rows.with_columns(pl.col("length").fill_null(_usual_gap(rows, duration_ms(base), timezone)))
     end = pl.col("start") + pl.col("length")
     days = rows.filter(pl.col("length") == DAY).select("start").unique()
     if days.is_empty():
@@ -173,8 +173,9 @@ def _with_ends(rows: pl.DataFrame, kind: str, base: str, timezone: str) -> pl.Da
     return joined.with_columns(end=pl.when(pl.col("length") == DAY).then("later").otherwise(end))
 
 
-def _usual_gap(rows: pl.DataFrame, timezone: str) -> int | None:
-    """The most frequent gap between successive starts of one point, ms; a calendar day counts as DAY."""
+def _usual_gap(rows: pl.DataFrame, longest: int, timezone: str) -> int:
+    """The most frequent gap between successive starts of one point, ms, of those up to `longest`, which it is where
+    there is none; a calendar day counts as DAY."""
     starts = rows.select("delivery_point", "start").unique().sort("delivery_point", "start")
     local = (
         pl.col("start")
@@ -188,8 +189,9 @@ def _usual_gap(rows: pl.DataFrame, timezone: str) -> int | None:
         .then(pl.lit(DAY))
         .otherwise(pl.when(same).then(pl.col("start").diff()))
     ).drop_nulls()
-    counted = gaps.group_by("gap").len().sort(["len", "gap"], descending=[True, False])
-    return int(counted["gap"][0]) if len(counted) else None
+    counted = gaps.filter(pl.col("gap") <= longest).group_by("gap").len()
+    usual = counted.sort(["len", "gap"], descending=[True, False])["gap"]
+    return int(usual[0]) if len(usual) else longest
 
 
 def _stated_lengths(text: pl.Series) -> pl.Series:
