@@ -27,6 +27,7 @@ from pydantic import ValidationError
 from broker.core.condition import Condition
 from broker.core.errors import InputError
 from broker.core.policy_checks import contradictions, paths, refusal
+from broker.core.policy_fields import unit_divisor
 from broker.core.policy_model import (
     AreaRule,
     Count,
@@ -46,7 +47,6 @@ from broker.core.policy_model import (
     Waiver,
     Watermark,
     WindowRule,
-    unit_divisor,
 )
 from broker.core.strict_yaml import read_mapping
 

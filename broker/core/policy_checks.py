@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from broker.core import policy_model as model
 from broker.core.calendar import duration_ms
 from broker.core.errors import BrokerError, InputError, Refused
+from broker.core.policy_fields import unit_divisor
 from broker.core.policy_model import Count, Mean, Policy, Ratio, Sum
 
 # How to say on purpose that a rule is off, or what a missing ground looks like.
@@ -177,15 +178,10 @@ def contradictions(policy: Policy) -> list[str]:
 
 def _about_partners(policy: Policy) -> list[str]:
     contributing = {partner for spec in policy.inputs.values() for partner in spec.partners}
-    controllers = set(policy.controllers)
-    if contributing == controllers:
-        return []
-    sides = []
-    if contributing - controllers:
-        sides.append(f"add {', '.join(sorted(contributing - controllers))}")
-    if controllers - contributing:
-        sides.append(f"remove {', '.join(sorted(controllers - contributing))}, or name them in an input")
-    return [f"`controllers` must be exactly the partners of all inputs: {' and '.join(sides)}"]
+    lacking = sorted(contributing - set(policy.controllers))
+    return (
+        [f"`controllers` must hold the partners of all inputs: add {', '.join(lacking)}"] if lacking else []
+    )
 
 
 def _about_inputs(policy: Policy) -> list[str]:
@@ -256,7 +252,7 @@ def _about_figure(policy: Policy, at: str, measure: Count | Sum) -> list[str]:
             return [f"`{at}.input` is missing: a sum names one of {inputs}"]
         unit = policy.inputs[measure.input].smallest
         try:
-            model.unit_divisor(unit, measure.unit)
+            unit_divisor(unit, measure.unit)
         except InputError as error:
             problems.append(f"`{at}.unit` is wrong: {error.what}")
     if policy.join == "none" and set(measure.where) - {measure.input}:
@@ -269,15 +265,14 @@ def _about_figure(policy: Policy, at: str, measure: Count | Sum) -> list[str]:
 
 def _about_waivers(policy: Policy) -> list[str]:
     problems = []
+    levels = dict.fromkeys((*policy.areas.levels, policy.areas.group))
     for index, waiver in enumerate(policy.disclosure.waivers):
         at = f"disclosure.waivers.{index}"
         if waiver.column not in policy.inputs:
             problems.append(f"`{at}.column` is `{waiver.column}`: write an input, {', '.join(policy.inputs)}")
-        lost = [level for level in waiver.areas if level not in policy.areas.levels]
+        lost = [level for level in waiver.areas if level not in levels]
         if lost:
-            problems.append(
-                f"`{at}.areas` names {', '.join(lost)}: write levels, {', '.join(policy.areas.levels)}"
-            )
+            problems.append(f"`{at}.areas` names {', '.join(lost)}: write levels, {', '.join(levels)}")
     return problems
 
 

@@ -46,6 +46,8 @@ _PLACE: Final = ["area", "segment"]
 _WHO: Final = ["premises", "group"]
 _PART: Final = ["home", "premises", "holding", "partner"]
 _SORTED: Final = ["home", "holding", "partner"]
+_LEAST: Final = -(2**63)  # of an int64
+_MOST: Final = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -293,11 +295,15 @@ def _meets(condition: Condition, factor: int) -> pl.Expr:
     """The condition on a premises' total, peak and n, as `Condition.holds` defines it. factor: how many of
     the smallest unit, in which the frame's values are, make one of the condition's.
 
-    A mean is not multiplied out, which could leave int64: x < k for a whole k iff floor(x) < k, x <= k iff
-    ceil(x) <= k, and so their opposites.
+    In integers: of x = left/n and the threshold q + r/d only whole parts are compared, and where those are
+    equal (left − q·n)·d with r·n. Neither left·d nor q·n is ever made, which could leave int64.
     """
-    floor, ceil = pl.col("total") // pl.col("n"), -(-pl.col("total") // pl.col("n"))
-    mean = floor if condition.op in ("<", ">=") else ceil
-    left = {"sum": pl.col("total"), "mean": mean, "max": pl.col("peak")}[condition.stat]
-    right = condition.threshold * factor
-    return {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right}[condition.op]
+    threshold = condition.threshold * factor
+    left = pl.col("peak" if condition.stat == "max" else "total")
+    n = pl.col("n") if condition.stat == "mean" else pl.lit(1, pl.Int64)
+    whole = left // n
+    rest, over = (left - whole * n) * threshold.denominator, n * (threshold.numerator % threshold.denominator)
+    floor = min(max(threshold.numerator // threshold.denominator, _LEAST), _MOST)
+    below = (whole < floor) | ((whole == floor) & (rest < over))
+    same = (whole == floor) & (rest == over)
+    return {"<": below, "<=": below | same, ">": ~(below | same), ">=": ~below}[condition.op]
