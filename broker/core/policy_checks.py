@@ -17,9 +17,10 @@ from pydantic_core import ErrorDetails
 
 from broker.core import policy_model as model
 from broker.core.calendar import duration_ms
+from broker.core.contract import QUALITIES, UNITS
 from broker.core.errors import BrokerError, InputError, Refused
-from broker.core.policy_fields import unit_divisor
-from broker.core.policy_model import Count, Mean, Policy, Ratio, Sum
+from broker.core.policy_fields import unit_divisor, units_of
+from broker.core.policy_model import Count, Input, Mean, Policy, Ratio, Sum
 
 # How to say on purpose that a rule is off, or what a missing ground looks like.
 RULES: Final = {
@@ -189,6 +190,7 @@ def _about_inputs(policy: Policy) -> list[str]:
     base = 2 * duration_ms(policy.window.base)
     for name, spec in policy.inputs.items():
         at = f"inputs.{name}"
+        problems += _about_contract(at, spec)
         if spec.kind == "interval" and spec.max_gap is not None:
             problems.append(f"`{at}.max_gap` is for kind: register only: remove it")
         if spec.kind == "register" and spec.assign is not None:
@@ -206,6 +208,20 @@ def _about_inputs(policy: Policy) -> list[str]:
         for name in policy.references
         if name not in used
     ]
+    return problems
+
+
+def _about_contract(at: str, spec: Input) -> list[str]:
+    """What readings cannot be of: a measure, a unit of it or a quality that no stream has."""
+    problems = []
+    if spec.measure not in UNITS:
+        problems.append(f"`{at}.measure` is `{spec.measure}`: write one of {', '.join(UNITS)}")
+    elif spec.smallest != UNITS[spec.measure]:
+        units = ", ".join(units_of(UNITS[spec.measure]))
+        problems.append(f"`{at}.unit` is {spec.unit}, but {spec.measure} is counted in one of {units}")
+    strange = [quality for quality in spec.qualities if quality not in QUALITIES]
+    if strange:
+        problems.append(f"`{at}.qualities` names {', '.join(strange)}: write some of {', '.join(QUALITIES)}")
     return problems
 
 

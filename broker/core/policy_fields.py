@@ -92,6 +92,11 @@ def smallest_unit(unit: str) -> Literal["Wh", "mL"]:
     return "Wh" if unit in _TEN["Wh"] else "mL"
 
 
+def units_of(smallest: str) -> tuple[str, ...]:
+    """The units that are whole numbers of the smallest one."""
+    return tuple(_TEN[smallest])
+
+
 def unit_divisor(input_unit: str, measure_unit: str) -> int:
     """How many `input_unit` make one `measure_unit`, a power of ten: ("Wh", "kWh") -> 1000, ("mL", "m3") ->
     10**6.
