@@ -51,7 +51,7 @@ def run_trial(
         now=max(clock, moment or clock),
         cut=moment,
     )
-    return _write(result, out), _notes(result)
+    return _write(result, out), [*_not_enforced(policy), *_notes(result)]
 
 
 def _recorded(policy: Policy, readings: Mapping[str, Path], sites: Path, consent: Path | None) -> Recorded:
@@ -106,6 +106,13 @@ def _write(result: DryRun, out: Path) -> dict[str, Any]:
     }
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def _not_enforced(policy: Policy) -> list[str]:
+    attestations = policy.disclosure.min_attestations
+    if not attestations:
+        return []
+    return [f"min_attestations: {attestations} is not enforced yet: no figure is withheld for it"]
 
 
 def _notes(result: DryRun) -> list[str]:

@@ -217,9 +217,12 @@ class Waiver(_Model):
 
 
 class Disclosure(_Model):
-    """Rules of disclosure control (Handbook on SDC, ch. 4). The five without default must be stated.
+    """Rules of disclosure control (Handbook on SDC, ch. 4).
 
     dominance: (n, k): unsafe where the n largest exceed k % of the total. p_percent, k: percent, exact.
+    The five without default must be stated. The others may be left out and then have their safe value, that of the
+    published example. `rounding` alone is off where it is left out: the rules judge exact values, so that rounding
+    makes no figure safe that was not. `min_attestations` is signed, but not enforced yet: a dry run says so.
     """
 
     min_contributors: Positive
@@ -227,7 +230,7 @@ class Disclosure(_Model):
     p_percent: Percent
     dominance: Annotated[tuple[tuple[Positive, Percent], ...], Field(min_length=1)]
     without_each_holding: StrictBool
-    min_attestations: Whole = 0
+    min_attestations: Whole = 2
     zero_is_sensitive: StrictBool = True
     prior_percent: Percent = Fraction(50)
     insider_margin: Whole = 5

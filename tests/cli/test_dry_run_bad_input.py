@@ -216,6 +216,26 @@ def test_a_missing_or_empty_rule_is_refused(
     assert not (trial.folder / "out" / "releases.csv").exists()
 
 
+@pytest.mark.parametrize("rule", ["rounding", "insider_margin", "zero_is_sensitive", "waivers"])
+def test_any_rule_left_empty_is_refused_and_leaves_no_release(rule: str, trial: Trial) -> None:
+    assert trial.run() == 0
+    trial.policy["disclosure"] = LAX | {rule: None}
+    assert trial.run() == 3
+    del trial.policy["disclosure"][rule]
+    assert trial.run() == 0
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"), [({}, True), ({"min_attestations": 1}, True), ({"min_attestations": 0}, False)]
+)
+def test_a_rule_that_is_not_enforced_yet_is_named(
+    stated: dict[str, int], told: bool, trial: Trial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial.policy["disclosure"] = LAX | stated
+    assert trial.run() == 0
+    assert ("not enforced yet" in capsys.readouterr().err) == told
+
+
 def test_without_readings_of_a_partner_nothing_is_released_and_it_is_named(
     trial: Trial, capsys: pytest.CaptureFixture[str]
 ) -> None:

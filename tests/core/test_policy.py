@@ -183,6 +183,57 @@ def test_a_missing_or_empty_rule_or_ground_means_no_release(path: str, name: str
     assert "means no release" in error.what
 
 
+RULES = [
+    *(f"disclosure.{name}" for name in policy_model.Disclosure.model_fields),
+    "disclosure.rounding.counts",
+    "disclosure.rounding.magnitudes",
+    "coverage",
+    "recipients",
+    "lawful_basis",
+    "retention",
+]
+
+
+@pytest.mark.parametrize("path", RULES)
+@pytest.mark.parametrize("value", [None, "", [], {}])
+def test_a_rule_that_is_written_down_and_empty_means_no_release(path: str, value: Any) -> None:
+    if value == [] and path in ("disclosure.waivers", "disclosure.sealed"):
+        assert sample((path, value))  # none, on purpose
+        return
+    error = failure((path, value))
+    assert (error.reason, error.exit_code) == ("empty_rule", 3)
+    assert f"`{path}" in error.what
+
+
+@pytest.mark.parametrize("value", [[[]], [None], [{}]])
+def test_a_dominance_rule_without_numbers_is_empty(value: Any) -> None:
+    assert failure(("disclosure.dominance", value)).reason == "empty_rule"
+    assert failure(("disclosure.dominance", [[1]])).reason == "bad_policy"
+
+
+def test_an_empty_rule_beside_another_fault_is_named_with_it() -> None:
+    error = failure(("disclosure.rounding", {}), ("disclosure.p_percent", ...), ("coverage", None))
+    assert error.reason == "empty_rule"
+    for path in ("disclosure.rounding", "disclosure.p_percent", "coverage"):
+        assert error.what.count(f"`{path}`") == 1
+    error = failure(("disclosure.rounding", {}), ("join", "houses"))
+    assert (error.reason, "`disclosure.rounding`" in error.what) == ("bad_policy", True)
+
+
+def test_a_rule_left_out_has_its_safe_value_and_the_resolved_policy_says_so() -> None:
+    left_out = ("min_attestations", "zero_is_sensitive", "prior_percent", "insider_margin", "rounding")
+    rules = resolve(sample(*((f"disclosure.{name}", ...) for name in left_out)))["disclosure"]
+    assert {name: rules[name] for name in left_out} == {
+        "min_attestations": 2,
+        "zero_is_sensitive": True,
+        "prior_percent": 50,
+        "insider_margin": 5,
+        "rounding": None,
+    }
+    policy = sample(("disclosure.rounding", ...))
+    assert from_canonical(canonical(policy), "log") == policy
+
+
 def test_a_rule_can_be_switched_off_only_by_saying_so() -> None:
     off = sample(
         ("disclosure.min_contributors", 1),
