@@ -124,6 +124,11 @@ def _notes(result: DryRun) -> list[str]:
     ]
     if len(result.problems) > 20:
         notes.append(f"{len(result.problems) - 20} more sites that cannot count")
+    notes += [
+        f"{count} readings of partner {partner} in the file of input {name}, where the policy does not name it: "
+        "correct the file, or the input's partners [no_product]"
+        for (name, partner), count in result.strangers.items()
+    ]
     if result.waiting_for and not result.decisions:
         notes.append(
             f"nothing is released: no reading of {', '.join(result.waiting_for)}, and the policy holds windows for "

@@ -4,6 +4,8 @@ Invariants
 - Every reading counts as sent before its partner's one mark, which is the end of its last good reading; lateness
   is 0. Windows are released where the marks of all contributing streams complete them.
 - Nothing was released before the run, so a withdrawal known by the cut empties every window.
+- Readings of a partner that the policy does not name in their input are refused (`no_product`), as on a stream that
+  no product takes; the others go on.
 - A partner of the policy that sent nothing has no mark: every window waits for it (`on_stall: hold`), or does
   without it (`release_without`).
 """
@@ -19,7 +21,6 @@ import polars as pl
 from broker.core.admission import NO_MARK, Admission, admit
 from broker.core.areas import AreaTree
 from broker.core.consent import ConsentTable
-from broker.core.errors import InputError
 from broker.core.open_windows import OpenWindows
 from broker.core.plan import Activation, Domain, Plan, Stream, build_plan
 from broker.core.policy import Policy
@@ -46,7 +47,8 @@ class Recorded:
 @dataclass(frozen=True)
 class DryRun:
     """What the policy would have released. problems: (partner, delivery point, reason) of sites that cannot count;
-    waiting_for: streams that hold the first window that was not released (empty: none does)."""
+    strangers: readings by (input, partner) that the policy does not name; waiting_for: streams that hold the first
+    window that was not released (empty: none does)."""
 
     decisions: list[Decision]
     read: int
@@ -54,6 +56,7 @@ class DryRun:
     quarantined: dict[str, int]
     refused: dict[str, int]
     problems: list[tuple[str, str, str]]
+    strangers: dict[tuple[str, str], int]
     waiting_for: list[str]
     marks: dict[str, int]
 
@@ -76,8 +79,9 @@ def dry_run(
     domain = plan.domains[policy.domain]
     tables, problems = _site_tables(recorded, domain, areas)
     consent = ConsentTable.build(recorded.consent, cut)
-    quarantined, refused = Counter(recorded.quarantined), Counter[str]()
-    read, admitted = sum(quarantined.values()), 0
+    strangers = _strangers(recorded, domain)
+    quarantined, refused = Counter(recorded.quarantined), Counter({"no_product": sum(strangers.values())})
+    read, admitted = sum(quarantined.values()) + sum(strangers.values()), 0
     windows = OpenWindows(lanes=1)
     marks: dict[str, int] = {}
     rows: list[pl.DataFrame] = []
@@ -100,8 +104,9 @@ def dry_run(
         read,
         admitted,
         dict(sorted(quarantined.items())),
-        dict(sorted(refused.items())),
+        dict(sorted((+refused).items())),
         problems,
+        strangers,
         _waiting_for(domain, marks),
         marks,
     )
@@ -140,17 +145,23 @@ def _site_tables(
 
 
 def _streams(recorded: Recorded, domain: Domain) -> Iterator[tuple[Stream, pl.DataFrame]]:
-    """The recorded readings of each stream; those of a partner that the policy does not name are an error."""
+    """The recorded readings of each stream of the policy."""
     known = {(stream.name, stream.partner): stream for stream in domain.streams}
     for name, partners in sorted(recorded.readings.items()):
         for partner, readings in sorted(partners.items()):
-            if (name, partner) not in known:
-                raise InputError(
-                    "unknown_partner",
-                    f"the readings of input {name} hold partner {partner}, which the policy does not name there: "
-                    "correct the file, or inputs in the policy",
-                )
-            yield known[name, partner], readings
+            if (name, partner) in known:
+                yield known[name, partner], readings
+
+
+def _strangers(recorded: Recorded, domain: Domain) -> dict[tuple[str, str], int]:
+    """How many readings of partners that the policy does not name there, by input and partner."""
+    known = {(stream.name, stream.partner) for stream in domain.streams}
+    return {
+        (name, partner): readings.height
+        for name, partners in sorted(recorded.readings.items())
+        for partner, readings in sorted(partners.items())
+        if (name, partner) not in known
+    }
 
 
 def _with_stream(found: Admission, stream: Stream) -> pl.DataFrame:

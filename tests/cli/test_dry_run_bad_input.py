@@ -47,6 +47,18 @@ def test_a_bad_row_is_counted_and_told_and_changes_nothing(
     assert POINT not in told
 
 
+def test_readings_of_a_partner_that_the_policy_does_not_name_are_refused_and_it_is_named(
+    trial: Trial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial.readings["energy"] += f"energy-x,{POINT},{local(1)},1\nenergy-x,{POINT},{local(9)},1\n"
+    assert trial.run() == 0
+    summary = trial.summary
+    assert (summary["read"], summary["admitted"], summary["refused"]) == (26, 24, {"no_product": 2})
+    assert trial.truth("used")["2024-01-01", "K1"] == "6000"
+    told = capsys.readouterr().err
+    assert "2 readings of partner energy-x in the file of input energy" in told
+
+
 def test_a_negative_water_register_is_quarantined(trial: Trial) -> None:
     trial.policy |= {
         "inputs": {"water": WATER},
@@ -131,10 +143,6 @@ def other_input(trial: Trial) -> None:
     trial.readings = {"gas": trial.readings["energy"]}
 
 
-def stranger(trial: Trial) -> None:
-    trial.readings["energy"] += f"energy-x,{POINT},{local(1)},1\n"
-
-
 def cyclic_areas(trial: Trial) -> None:
     trial.areas = "area,parent,level\nK1,K2,commune\nK2,K1,commune\n"
 
@@ -161,7 +169,6 @@ def two_holdings(trial: Trial) -> None:
         (empty_sites, ["sites.csv", "empty_file"]),
         (no_column, ["energy.csv", "timestamp"]),
         (other_input, ["gas", "energy"]),
-        (stranger, ["energy-x", "unknown_partner"]),
         (cyclic_areas, ["K1"]),
         (unknown_parent, ["E9"]),
         (bad_consent, ["consent.csv", "line 2", "granted_from"]),
