@@ -21,7 +21,7 @@ from broker.core.report import decisions_csv, releases_csv
 from broker.edge.clock import SystemClock
 from broker.edge.files import read_areas, read_consent, read_readings, read_sites
 from broker.edge.keys import LocalKeys, load_keys
-from broker.stages.dryrun import DryRun, Recorded, dry_run
+from broker.stages.dryrun import DryRun, LeftOut, Recorded, dry_run
 
 TRIAL_KEYS = LocalKeys(bytes(32))
 """Known to everybody: pseudonyms never leave a dry run, and its rounding is a trial's."""
@@ -134,12 +134,33 @@ def _notes(result: DryRun) -> list[str]:
             f"nothing is released: no reading of {', '.join(result.waiting_for)}, and the policy holds windows for "
             "every contributing partner [stalled]"
         )
+    notes += _premises_left_out(result.left_out)
     for counts in (result.quarantined, result.refused):
         notes += [
             f"{count} readings {REASONS[reason].outcome}: {REASONS[reason].text} "
             f"(must act: {REASONS[reason].must_act}) [{reason}]"
             for reason, count in counts.items()
         ]
+    return notes
+
+
+def _premises_left_out(windows: list[LeftOut]) -> list[str]:
+    notes = []
+    contested = [each for each in windows if each.contested]
+    if contested:
+        partners = sorted({partner for each in contested for partner in each.disagreeing})
+        notes.append(
+            f"up to {max(each.contested for each in contested)} premises do not count in each of {len(contested)} "
+            f"windows: their delivery points disagree about area or segment. {', '.join(partners)} must compare and "
+            "correct their site records [contested]"
+        )
+    incomplete = [each for each in windows if each.incomplete]
+    if incomplete:
+        notes.append(
+            f"up to {max(each.incomplete for each in incomplete)} premises do not count in each of "
+            f"{len(incomplete)} windows: the readings of an input cover less of the window than the policy's "
+            "coverage. Their partners must send what is missing [incomplete]"
+        )
     return notes
 
 

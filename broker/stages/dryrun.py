@@ -29,7 +29,7 @@ from broker.core.release import Decision
 from broker.core.sites import SCHEMA as SITE_ROWS
 from broker.core.sites import SiteTable
 from broker.stages.ports import Keys
-from broker.stages.publish import decisions
+from broker.stages.publish import counted, decided
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,24 @@ class Recorded:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Premises of one window (start in ms) that do not count: too few readings, or contested; disagreeing: the
+    partners that serve the contested."""
+
+    window: int
+    incomplete: int
+    contested: int
+    disagreeing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class DryRun:
     """What the policy would have released. problems: (partner, delivery point, reason) of sites that cannot count;
     strangers: readings by (input, partner) that the policy does not name; waiting_for: streams that hold the first
     window that was not released (empty: none does)."""
 
     decisions: list[Decision]
+    left_out: list[LeftOut]
     read: int
     admitted: int
     quarantined: dict[str, int]
@@ -98,9 +110,10 @@ def dry_run(
         if good.height:
             marks[stream.topic] = int(good["end"].max())  # type: ignore[arg-type]  # an Int64 column's maximum
     plan = _from_first_window(plan, policy, rows)
-    decided = _release(windows, plan, rows, marks, areas, keys)
+    made, left_out = _release(windows, plan, rows, marks, areas, keys)
     return DryRun(
-        decided,
+        made,
+        left_out,
         read,
         admitted,
         dict(sorted(quarantined.items())),
@@ -192,7 +205,7 @@ def _release(
     marks: dict[str, int],
     areas: AreaTree,
     keys: Keys,
-) -> list[Decision]:
+) -> tuple[list[Decision], list[LeftOut]]:
     windows.set_plan(plan)
     for domain in plan.domains.values():
         for (start,), part in pl.concat(rows).partition_by("window", as_dict=True).items():
@@ -202,12 +215,14 @@ def _release(
             windows.mark(stream.topic, 0, marks.get(stream.topic, NO_MARK))
             if domain.products[0].policy.window.on_stall == "release_without":
                 windows.stalled(stream.topic, 0, last)
-    return [
-        decision
-        for closed in windows.close_next(1)
-        for due in closed.due
-        for _, decision in decisions(due, areas, keys)
-    ]
+    made: list[Decision] = []
+    left_out = []
+    for due in (due for closed in windows.close_next(1) for due in closed.due):
+        found = counted(due, areas)
+        made += [decision for _, decision in decided(due, areas, keys, found)]
+        homes = found.units
+        left_out.append(LeftOut(due.window.start, homes.incomplete, homes.contested, homes.disagreeing))
+    return made, left_out
 
 
 def _waiting_for(domain: Domain, marks: dict[str, int]) -> list[str]:

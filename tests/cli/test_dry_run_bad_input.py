@@ -102,6 +102,53 @@ def test_sites_that_contradict_are_named_and_their_readings_refused(
     assert f"[{reason}]" in told
 
 
+def with_water(trial: Trial, area: str, segment: str) -> None:
+    """One home has water, too, and only such homes count."""
+    trial.policy |= {
+        "join": "premises",
+        "inputs": {
+            "energy": trial.policy["inputs"]["energy"],
+            "water": {key: value for key, value in WATER.items() if key != "max_gap"} | {"kind": "interval"},
+        },
+        "dimensions": ["segment"],
+    }
+    trial.homes["w"] = "water-n", area, segment
+    trial.premises = {"w": f"home-{POINT}"}
+    trial.put("water", [("water-n", "w", local(day), 1) for day in (1, 2)])
+
+
+def test_premises_that_do_not_count_are_told_with_who_must_act(
+    trial: Trial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_water(trial, area="K2", segment="house")
+    assert trial.run() == 0
+    assert ("2024-01-01", "K1") not in trial.truth("homes")
+    told = capsys.readouterr().err
+    assert "up to 1 premises do not count in each of 2 windows: their delivery points disagree" in told
+    assert "energy-a, water-n must compare" in told
+    assert "up to 11 premises do not count in each of 2 windows: the readings" in told
+    assert POINT not in told
+
+
+def test_premises_with_too_few_readings_are_told(trial: Trial, capsys: pytest.CaptureFixture[str]) -> None:
+    trial.policy["window"] = {"length": "P1D", "base": "PT1H", "timezone": "Europe/Paris"}
+    hours = [f"2024-01-01T{hour:02d}:00:00+01:00" for hour in range(24)]
+    rows = [(home[0], point, at, 1) for point, home in trial.homes.items() for at in hours]
+    trial.put("energy", [row for row in rows if row[1:3] != (POINT, hours[5])])
+    assert trial.run() == 0
+    assert trial.truth("homes")["2024-01-01", "K1"] == "5"
+    assert "up to 1 premises do not count in each of 1 windows: the readings" in capsys.readouterr().err
+
+
+def test_a_segment_that_one_partner_leaves_empty_is_the_other_s(
+    trial: Trial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_water(trial, area="K1", segment="")
+    assert trial.run() == 0
+    assert trial.truth("homes", "house")["2024-01-01", "K1"] == "1"
+    assert "disagree" not in capsys.readouterr().err
+
+
 def test_a_home_that_moves_counts_where_it_was(trial: Trial) -> None:
     trial.run()
     lines = (trial.folder / "sites.csv").read_text().splitlines()
