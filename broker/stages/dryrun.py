@@ -3,6 +3,9 @@
 Invariants
 - Every reading counts as sent before its partner's one mark, which is the end of its last good reading; lateness
   is 0. Windows are released where the marks of all contributing streams complete them.
+- There is no append time. A reading lies in the future if it ends more than a day after `now`, which a caller that
+  reads a clock raises to `usual_end`: recorded data that lie ahead of the clock as a whole are no forecast, and a
+  few rows among them that lie far ahead of the others are.
 - Nothing was released before the run, so a withdrawal known by the cut empties every window.
 - Readings of a partner that the policy does not name in their input are refused (`no_product`), as on a stream that
   no product takes; the others go on.
@@ -123,6 +126,18 @@ def dry_run(
         _waiting_for(domain, marks),
         marks,
     )
+
+
+def usual_end(recorded: Recorded) -> int | None:
+    """The time (ms) that the readings of half of all delivery points reach; None without any. A few rows dated far
+    ahead cannot move it, whatever the others are."""
+    ends = [
+        frame.group_by("delivery_point").agg(pl.col("end").max())["end"]
+        for partners in recorded.readings.values()
+        for frame in partners.values()
+    ]
+    every = pl.concat(ends).sort() if ends else pl.Series(dtype=pl.Int64)
+    return int(every[(len(every) - 1) // 2]) if len(every) else None
 
 
 def _plan(

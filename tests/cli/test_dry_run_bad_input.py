@@ -71,6 +71,31 @@ def test_a_negative_water_register_is_quarantined(trial: Trial) -> None:
     assert trial.summary["quarantined"] == {"negative": 1}
 
 
+def ahead(trial: Trial, year: int) -> list[Reading]:
+    return [(row[0], row[1], row[2].replace("2024", str(year)), row[3]) for row in plain(trial)]
+
+
+@pytest.mark.parametrize("year", [2024, 2095])
+def test_a_reading_far_ahead_of_the_others_is_no_mark_of_its_partner(year: int, trial: Trial) -> None:
+    """Also where all lie ahead of the clock: the files decide, not the day of the run."""
+    late = [("energy-a", point, f"{year + 3}-01-01T00:00:00Z", 1) for point in [*trial.homes][:3]]
+    trial.put("energy", [*ahead(trial, year), *late] if year > 2024 else ahead(trial, year))
+    trial.readings["energy"] += f"energy-a,{POINT},2150-01-01T00:00:00Z,1\n"
+    assert trial.run() == 0
+    assert trial.summary["quarantined"] == {"far_future": 4 if year > 2024 else 1}
+    assert trial.truth("used")[f"{year}-01-01", "K1"] == "6000"
+    assert {date for date, _ in trial.truth("used")} == {f"{year}-01-01", f"{year}-01-02"}
+
+
+def test_with_now_nothing_depends_on_the_clock(trial: Trial, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trial.run("--now", local(1)) == 0  # the second day ends more than 24 h later
+    assert trial.summary["quarantined"] == {"far_future": 12}
+    assert trial.run("--now", local(2)) == 0
+    assert trial.summary["quarantined"] == {}
+    assert trial.run("--now", "today") == 2
+    assert "--now" in capsys.readouterr().err
+
+
 def test_a_row_of_too_many_fields_is_one_bad_row(trial: Trial) -> None:
     trial.readings["energy"] += f"energy-a,{POINT},{local(1)},1,measured,PT1H,more,and,more\n"
     assert trial.run() == 0
@@ -235,6 +260,15 @@ def test_a_file_that_is_wrong_stops_the_run_with_its_name(
         assert word in told
 
 
+def test_a_run_that_fails_leaves_no_results_of_the_one_before(trial: Trial) -> None:
+    assert trial.run() == 0
+    (trial.folder / "out" / "mine.txt").write_text("kept")
+    assert {path.name for path in (trial.folder / "out").iterdir()} > {"releases.csv", "summary.json"}
+    empty_readings(trial)
+    assert trial.run() == 2
+    assert [path.name for path in (trial.folder / "out").iterdir()] == ["mine.txt"]
+
+
 def test_a_missing_file_is_bad_input() -> None:
     missing = [
         *("dry-run", "nowhere.yaml"),
@@ -275,6 +309,7 @@ def test_any_rule_left_empty_is_refused_and_leaves_no_release(rule: str, trial: 
     assert trial.run() == 0
     trial.policy["disclosure"] = LAX | {rule: None}
     assert trial.run() == 3
+    assert not any((trial.folder / "out").iterdir())
     del trial.policy["disclosure"][rule]
     assert trial.run() == 0
 
