@@ -141,6 +141,11 @@ def _notes(result: DryRun) -> list[str]:
         "correct the file, or the input's partners [no_product]"
         for (name, partner), count in result.strangers.items()
     ]
+    notes += [
+        f"the waiver of {waiver.holding} for {waiver.column} is without effect: no partner of that input has sites "
+        "under this holding. Correct the waiver or the sites file, if that is not meant [idle_waiver]"
+        for waiver in result.idle_waivers
+    ]
     if result.waiting_for and not result.decisions:
         notes.append(
             f"nothing is released: no reading of {', '.join(result.waiting_for)}, and the policy holds windows for "

@@ -9,6 +9,7 @@ Invariants
 - Nothing was released before the run, so a withdrawal known by the cut empties every window.
 - Readings of a partner that the policy does not name in their input are refused (`no_product`), as on a stream that
   no product takes; the others go on.
+- A waiver of a holding that has no site of a contributing partner is without effect, and is listed.
 - A partner of the policy that sent nothing has no mark: every window waits for it (`on_stall: hold`), or does
   without it (`release_without`).
 """
@@ -26,7 +27,7 @@ from broker.core.areas import AreaTree
 from broker.core.consent import ConsentTable
 from broker.core.open_windows import OpenWindows
 from broker.core.plan import Activation, Domain, Plan, Stream, build_plan
-from broker.core.policy import Policy
+from broker.core.policy import Disclosure, Policy, Waiver
 from broker.core.readings import check
 from broker.core.release import Decision
 from broker.core.sites import SCHEMA as SITE_ROWS
@@ -71,6 +72,7 @@ class DryRun:
     quarantined: dict[str, int]
     refused: dict[str, int]
     problems: list[tuple[str, str, str]]
+    idle_waivers: list[Waiver]
     strangers: dict[tuple[str, str], int]
     waiting_for: list[str]
     marks: dict[str, int]
@@ -90,7 +92,8 @@ def dry_run(
 
     Raises InputError or Refused where policy and files do not fit each other.
     """
-    plan = _plan(policy, references, recorded, areas)
+    rules, idle_waivers = _rules(policy, recorded.holdings)
+    plan = _plan(policy.model_copy(update={"disclosure": rules}), references, recorded, areas)
     domain = plan.domains[policy.domain]
     tables, problems = _site_tables(recorded, domain, areas)
     consent = ConsentTable.build(recorded.consent, cut)
@@ -122,6 +125,7 @@ def dry_run(
         dict(sorted(quarantined.items())),
         dict(sorted((+refused).items())),
         problems,
+        idle_waivers,
         strangers,
         _waiting_for(domain, marks),
         marks,
@@ -159,6 +163,15 @@ def _plan(
     ]
     alone = policy.model_copy(update={"window": policy.window.model_copy(update={"lateness": "PT0S"})})
     return build_plan([Activation(alone, 0, references)], streams, areas, policy.window.timezone)
+
+
+def _rules(policy: Policy, holdings: Mapping[str, str]) -> tuple[Disclosure, list[Waiver]]:
+    """The policy's rules without the waivers that can have no effect, and those waivers."""
+    found: dict[bool, list[Waiver]] = {True: [], False: []}
+    for waiver in policy.disclosure.waivers:
+        partners = policy.inputs[waiver.column].partners
+        found[waiver.holding in {holdings.get(partner, partner) for partner in partners}].append(waiver)
+    return policy.disclosure.model_copy(update={"waivers": tuple(found[True])}), found[False]
 
 
 def _site_tables(

@@ -174,6 +174,22 @@ def test_a_segment_that_one_partner_leaves_empty_is_the_other_s(
     assert "disagree" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("holding", ["holding-w", "typo"])
+def test_a_waiver_of_a_holding_without_sites_is_without_effect_and_told(
+    holding: str, trial: Trial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiver = {"holding": holding, "column": "water", "basis": "Decree", "areas": ["epci"]}
+    trial.policy |= {
+        "inputs": trial.policy["inputs"] | {"water": WATER},
+        "disclosure": LAX | {"waivers": [waiver]},
+    }
+    trial.put("water", [])
+    trial.policy["window"]["on_stall"] = "release_without"
+    assert trial.run() == 0
+    assert f"the waiver of {holding} for water is without effect" in capsys.readouterr().err
+    assert trial.truth("used")["2024-01-01", "K1"] == "6000"
+
+
 def test_a_home_that_moves_counts_where_it_was(trial: Trial) -> None:
     trial.run()
     lines = (trial.folder / "sites.csv").read_text().splitlines()
