@@ -66,7 +66,8 @@ def command(
 
     Writes releases.csv (what everybody would see), decisions.csv (for auditors only: it holds the truth) and
     summary.json to the folder --out. References that the policy names are looked for beside it, or in
-    references/. Exit status: 0 done, 2 bad input, 3 the policy is refused.
+    references/. Values may be negative (feed-in) only in inputs with `net: true`.
+    Exit status: 0 done, 2 bad input, 3 the policy is refused.
 
     \b
     Example:

@@ -115,6 +115,27 @@ def test_values_come_in_the_inputs_unit_exactly(trial: Trial, unit: str, value: 
     assert trial.truth("used")["2024-01-01", "K1"] == wh
 
 
+def test_feed_in_counts_below_zero_where_the_input_says_net_and_rules_judge_its_size(trial: Trial) -> None:
+    rows = [
+        (partner, point, at, -9000 if (point, at) == (POINT, local(1)) else value)
+        for partner, point, at, value in plain(trial)
+    ]
+    trial.put("energy", rows)
+    trial.policy["disclosure"] = LAX | {"dominance": [[1, 60]]}
+    assert trial.run() == 0
+    assert trial.summary["quarantined"] == {"negative": 1}
+    trial.policy["inputs"] = {"energy": ENERGY | {"net": True}}
+    trial.policy["measures"]["feeding"] = {"kind": "count", "where": {"energy": "sum < -8999.5"}}
+    assert trial.run() == 0
+    assert trial.summary["quarantined"] == {}
+    assert trial.truth("used")["2024-01-01", "K1"] == "-4000"
+    assert trial.truth("used")["2024-01-01", "E1"] == "2000"
+    assert trial.truth("feeding")["2024-01-01", "K1"] == "1"
+    why = {(r["window_start"][:10], r["area"], r["measure"]): r["reasons"] for r in trial.rows("decisions")}
+    assert why["2024-01-01", "K1", "used"] == "dominance:1 largest 9000>60% of 14000"
+    assert why["2024-01-02", "K1", "used"] == ""
+
+
 # -- recomputed ---------------------------------------------------------------------------------------
 
 RULES = {
