@@ -1,11 +1,17 @@
-"""A dry run's wiring: files in, the dry run, files out."""
+"""A dry run's wiring: files in, the dry run, files out.
+
+Invariants
+- A run that fails or is refused leaves no results in the folder, also none of a run before it.
+- The same files give the same releases at any later time, unless they hold readings that are dated ahead both of
+  the clock and of most other readings: those count once the clock has passed them. With `now` nothing depends on
+  the clock.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +27,10 @@ from broker.core.report import decisions_csv, releases_csv
 from broker.edge.clock import SystemClock
 from broker.edge.files import read_areas, read_consent, read_readings, read_sites
 from broker.edge.keys import LocalKeys, load_keys
-from broker.stages.dryrun import DryRun, Recorded, dry_run
+from broker.edge.text_columns import instant
+from broker.stages.dryrun import DryRun, LeftOut, Recorded, dry_run, usual_end
 
+RESULTS = ("releases.csv", "decisions.csv", "summary.json")
 TRIAL_KEYS = LocalKeys(bytes(32))
 """Known to everybody: pseudonyms never leave a dry run, and its rounding is a trial's."""
 
@@ -36,22 +44,25 @@ def run_trial(
     cut: str | None,
     key_file: Path | None,
     out: Path,
+    now: str | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Reads the files, decides, writes `out`; the summary, and notes for the person at the terminal."""
+    for name in RESULTS:
+        (out / name).unlink(missing_ok=True)
     policy = load(_text(policy_file), str(policy_file))
     tree = AreaTree.from_rows(policy.areas.hierarchy, read_areas(areas))
-    clock = SystemClock().now()
-    moment = _moment(cut)
+    cut_at = _moment(cut, "--cut")
+    recorded = _recorded(policy, readings, sites, consent)
     result = dry_run(
         policy,
         read_references(policy, _references(policy, policy_file)),
-        _recorded(policy, readings, sites, consent),
+        recorded,
         tree,
         load_keys(key_file) if key_file else TRIAL_KEYS,
-        now=max(clock, moment or clock),
-        cut=moment,
+        now=_now(_moment(now, "--now"), cut_at, recorded),
+        cut=cut_at,
     )
-    return _write(result, out), _notes(result)
+    return _write(result, out), [*_not_enforced(policy), *_notes(result)]
 
 
 def _recorded(policy: Policy, readings: Mapping[str, Path], sites: Path, consent: Path | None) -> Recorded:
@@ -91,8 +102,9 @@ def _references(policy: Policy, policy_file: Path) -> dict[str, bytes]:
 
 def _write(result: DryRun, out: Path) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
-    (out / "releases.csv").write_bytes(releases_csv(result.decisions))
-    (out / "decisions.csv").write_bytes(decisions_csv(result.decisions))
+    releases, decisions, numbers = (out / name for name in RESULTS)
+    releases.write_bytes(releases_csv(result.decisions))
+    decisions.write_bytes(decisions_csv(result.decisions))
     summary = {
         "read": result.read,
         "admitted": result.admitted,
@@ -104,8 +116,15 @@ def _write(result: DryRun, out: Path) -> dict[str, Any]:
             "secondary": sum(d.summary.secondary for d in result.decisions),
         },
     }
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    numbers.write_text(json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def _not_enforced(policy: Policy) -> list[str]:
+    attestations = policy.disclosure.min_attestations
+    if not attestations:
+        return []
+    return [f"min_attestations: {attestations} is not enforced yet: no figure is withheld for it"]
 
 
 def _notes(result: DryRun) -> list[str]:
@@ -117,11 +136,22 @@ def _notes(result: DryRun) -> list[str]:
     ]
     if len(result.problems) > 20:
         notes.append(f"{len(result.problems) - 20} more sites that cannot count")
+    notes += [
+        f"{count} readings of partner {partner} in the file of input {name}, where the policy does not name it: "
+        "correct the file, or the input's partners [no_product]"
+        for (name, partner), count in result.strangers.items()
+    ]
+    notes += [
+        f"the waiver of {waiver.holding} for {waiver.column} is without effect: no partner of that input has sites "
+        "under this holding. Correct the waiver or the sites file, if that is not meant [idle_waiver]"
+        for waiver in result.idle_waivers
+    ]
     if result.waiting_for and not result.decisions:
         notes.append(
             f"nothing is released: no reading of {', '.join(result.waiting_for)}, and the policy holds windows for "
             "every contributing partner [stalled]"
         )
+    notes += _premises_left_out(result.left_out)
     for counts in (result.quarantined, result.refused):
         notes += [
             f"{count} readings {REASONS[reason].outcome}: {REASONS[reason].text} "
@@ -131,16 +161,42 @@ def _notes(result: DryRun) -> list[str]:
     return notes
 
 
-def _moment(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InputError("bad_timestamp", f"`{text}` is not ISO 8601", where="--cut") from error
-    if moment.tzinfo is None:
-        raise InputError("bad_timestamp", f"`{text}` has no offset: write for example {text}Z", where="--cut")
-    return int(moment.timestamp() * 1000)
+def _premises_left_out(windows: list[LeftOut]) -> list[str]:
+    notes = []
+    contested = [each for each in windows if each.contested]
+    if contested:
+        partners = sorted({partner for each in contested for partner in each.disagreeing})
+        notes.append(
+            f"up to {max(each.contested for each in contested)} premises do not count in each of {len(contested)} "
+            f"windows: their delivery points disagree about area or segment. {', '.join(partners)} must compare and "
+            "correct their site records [contested]"
+        )
+    incomplete = [each for each in windows if each.incomplete]
+    if incomplete:
+        notes.append(
+            f"up to {max(each.incomplete for each in incomplete)} premises do not count in each of "
+            f"{len(incomplete)} windows: the readings of an input cover less of the window than the policy's "
+            "coverage. Their partners must send what is missing [incomplete]"
+        )
+    return notes
+
+
+def _now(given: int | None, cut: int | None, recorded: Recorded) -> int:
+    """What readings are compared with that lie in the future: see the module and `stages.dryrun`."""
+    if given is not None:
+        return given
+    return max(SystemClock().now(), cut or 0, usual_end(recorded) or 0)
+
+
+def _moment(text: str | None, option: str) -> int | None:
+    moment = None if text is None else instant(text)
+    if text is not None and moment is None:
+        raise InputError(
+            "bad_timestamp",
+            f"`{text}` is not ISO 8601 with an offset: write for example 2026-01-31T00:00:00+01:00",
+            where=option,
+        )
+    return moment
 
 
 def _text(path: Path) -> str:

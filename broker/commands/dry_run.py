@@ -39,6 +39,11 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--consent", type=FILE, help="CSV or Parquet: consent and objections; default: none on record.")
 @click.option("--cut", help="ISO 8601 moment; later withdrawals are not known yet. Default: the end.")
 @click.option(
+    "--now",
+    help="ISO 8601 moment; readings that end a day later than it lie in the future and do not count. Fix it where the "
+    "outcome must not depend on the day of the run. Default: the clock, or the end of most readings if that is later.",
+)
+@click.option(
     "--key-file", type=FILE, help="Keys of the broker whose rounding is to be repeated. Default: trial keys."
 )
 @click.option(
@@ -52,6 +57,7 @@ def command(
     areas: Path,
     consent: Path | None,
     cut: str | None,
+    now: str | None,
     key_file: Path | None,
     out: Path,
     as_json: bool,
@@ -60,7 +66,8 @@ def command(
 
     Writes releases.csv (what everybody would see), decisions.csv (for auditors only: it holds the truth) and
     summary.json to the folder --out. References that the policy names are looked for beside it, or in
-    references/. Exit status: 0 done, 2 bad input, 3 the policy is refused.
+    references/. Values may be negative (feed-in) only in inputs with `net: true`.
+    Exit status: 0 done, 2 bad input, 3 the policy is refused.
 
     \b
     Example:
@@ -69,7 +76,7 @@ def command(
     """
     from broker.trial import run_trial  # noqa: PLC0415 - Polars takes a second to import
 
-    summary, notes = run_trial(policy, dict(readings), sites, areas, consent, cut, key_file, out)
+    summary, notes = run_trial(policy, dict(readings), sites, areas, consent, cut, key_file, out, now)
     for note in notes:
         click.echo(f"broker: {note}", err=True)
     if as_json:

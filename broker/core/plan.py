@@ -221,20 +221,20 @@ def _check_areas(policy: Policy, areas: AreaTree) -> None:
             policy.product,
             f"areas.hierarchy is {policy.areas.hierarchy}, the territory's is {areas.hierarchy}",
         )
-    unknown = [level for level in policy.areas.levels if level not in areas.levels]
+    levels = [*dict.fromkeys((*policy.areas.levels, policy.areas.group))]
+    unknown = [level for level in levels if level not in areas.levels]
     if unknown:
         raise _bad(
             policy.product,
-            f"areas.levels: {areas.hierarchy} has no level {', '.join(unknown)}; "
-            f"it has {', '.join(areas.levels)}",
+            f"areas: {areas.hierarchy} has no level {', '.join(unknown)}; it has {', '.join(areas.levels)}",
         )
-    for fine, coarse in pairwise(policy.areas.levels):
+    for fine, coarse in pairwise(levels):
         outside = areas.outside(fine, coarse)
         if outside:
             raise _bad(
                 policy.product,
-                f"areas.levels goes from fine to coarse, but {fine} `{outside[0]}` lies in no {coarse} "
-                f"({len(outside)} such)",
+                f"areas.levels goes from fine to coarse, up to areas.group, but {fine} `{outside[0]}` lies in no "
+                f"{coarse} ({len(outside)} such)",
             )
 
 

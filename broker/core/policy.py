@@ -26,7 +26,8 @@ from pydantic import ValidationError
 
 from broker.core.condition import Condition
 from broker.core.errors import InputError
-from broker.core.policy_checks import contradictions, paths, refusal
+from broker.core.policy_checks import contradictions, empty_rules, paths, refusal, refused_as_empty
+from broker.core.policy_fields import unit_divisor
 from broker.core.policy_model import (
     AreaRule,
     Count,
@@ -46,7 +47,6 @@ from broker.core.policy_model import (
     Waiver,
     Watermark,
     WindowRule,
-    unit_divisor,
 )
 from broker.core.strict_yaml import read_mapping
 
@@ -91,7 +91,12 @@ def load(text: str, name: str) -> Policy:
     every offending field with its dotted path, what is wrong and what to write. Remembers what it read: every lane
     of a worker reads the same policies whenever the control state changes.
     """
-    return _validated(read_mapping(text, name), name)
+    values = read_mapping(text, name)
+    empty = empty_rules(values)
+    policy = _validated(values, name, empty)
+    if empty:
+        raise refused_as_empty(empty, name)
+    return policy
 
 
 def resolve(policy: Policy) -> dict[str, Any]:
@@ -127,11 +132,11 @@ def from_canonical(data: bytes, name: str) -> Policy:
     return policy
 
 
-def _validated(value: dict[str, Any], name: str) -> Policy:
+def _validated(value: dict[str, Any], name: str, empty: list[str] | None = None) -> Policy:
     try:
         policy = Policy.model_validate(value)
     except ValidationError as error:
-        raise refusal(error, name) from None
+        raise refusal(error, empty or [], name) from None
     problems = contradictions(policy)
     if problems:
         raise InputError("bad_policy", "; ".join(problems), where=name)

@@ -5,6 +5,9 @@ Invariants
 - Of several kinds of fault the reader's own comes first: an unknown or malformed field is InputError; only a
   policy that is well written and lacks a rule or a legal ground is Refused (`empty_rule`): no rule, no
   release.
+- Nothing loose is assumed. A rule that is written down but empty (null, "", [], {}) is refused, whichever it is;
+  `waivers: []` and `sealed: []` say "none" and are none. What may be left out takes its safe value, which the
+  resolved policy states (see `policy_model.Disclosure`).
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ from pydantic_core import ErrorDetails
 
 from broker.core import policy_model as model
 from broker.core.calendar import duration_ms
+from broker.core.contract import QUALITIES, UNITS
 from broker.core.errors import BrokerError, InputError, Refused
-from broker.core.policy_model import Count, Mean, Policy, Ratio, Sum
+from broker.core.policy_fields import unit_divisor, units_of
+from broker.core.policy_model import Count, Input, Mean, Policy, Ratio, Sum
 
 # How to say on purpose that a rule is off, or what a missing ground looks like.
 RULES: Final = {
@@ -28,6 +33,16 @@ RULES: Final = {
     "disclosure.p_percent": "0 switches it off on purpose",
     "disclosure.dominance": "[[1, 100]] switches it off on purpose",
     "disclosure.without_each_holding": "false switches it off on purpose",
+    "disclosure.min_attestations": "0 switches it off on purpose; left out it is 2",
+    "disclosure.zero_is_sensitive": "false switches it off on purpose; left out it is true",
+    "disclosure.prior_percent": "left out it is 50",
+    "disclosure.insider_margin": "0 switches it off on purpose; left out it is 5",
+    "disclosure.rounding": "leave it out for exact figures",
+    "disclosure.rounding.counts": "leave it out for exact counts",
+    "disclosure.rounding.magnitudes": "leave it out for exact sums",
+    "disclosure.waivers": "[] is for none",
+    "disclosure.sealed": "[] is for none",
+    "coverage": "write for example 0.9; left out it is 1, or 0.9 for a month",
     "controllers": "name the partners who decide on purposes and means, GDPR art. 4(7)",
     "processor": "name who runs the broker, GDPR art. 28",
     "dpia": "write sha256: and the digest of the impact assessment, GDPR art. 35",
@@ -36,7 +51,11 @@ RULES: Final = {
     "lawful_basis.kind": "public_task or consent, GDPR art. 6",
     "recipients": "name who may read, or [public]",
     "retention": "write {contributions: until-release, releases: P10Y}, GDPR art. 5(1)(e)",
+    "retention.contributions": "write until-release, GDPR art. 5(1)(e)",
+    "retention.releases": "write for example P10Y, GDPR art. 5(1)(e)",
 }
+_EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
+_NONE_MEANT: Final = ("disclosure.waivers", "disclosure.sealed")
 
 _MODELS: Final[dict[str, type[BaseModel]]] = {
     "": Policy,
@@ -76,12 +95,37 @@ _WORDS: Final = {
 }
 
 
-def refusal(error: ValidationError, name: str) -> BrokerError:
-    """The one error for all findings of the validator; `name` is the policy's file name."""
+def empty_rules(values: dict[str, Any]) -> list[str]:
+    """Rules that the file states but leaves empty: dotted paths, in the order of `RULES`."""
+    return [path for path in RULES if _stated_empty(values, path.split(".")) and path not in _NONE_MEANT]
+
+
+def _stated_empty(values: Any, steps: list[str]) -> bool:
+    for step in steps:
+        if not isinstance(values, dict) or step not in values:
+            return False
+        values = values[step]
+    return _is_empty(values)
+
+
+def refused_as_empty(paths: list[str], name: str) -> Refused:
+    """The refusal of a policy that is well formed but for these empty rules."""
+    what = "; ".join(f"`{path}` is empty ({RULES[path]})" for path in paths)
+    return Refused("empty_rule", f"{what}. An empty or missing rule means no release", where=name)
+
+
+def refusal(error: ValidationError, empty_paths: list[str], name: str) -> BrokerError:
+    """The one error for all findings of the validator and all empty rules; `name` is the policy's file name."""
     findings = _own(error.errors(include_url=False))
     empty = [finding for finding in findings if _is_empty_rule(finding)]
     unknown = [finding for finding in findings if finding["type"] == "extra_forbidden"]
-    what = "; ".join(_sentence(finding) for finding in findings)
+    found = [_path(finding) for finding in findings]
+    others = [
+        f"`{p}` is empty ({RULES[p]})"
+        for p in empty_paths
+        if not any(f"{at}.".startswith(f"{p}.") for at in found)
+    ]
+    what = "; ".join([*(_sentence(finding) for finding in findings), *others])
     if unknown:
         return InputError("unknown_field", what, where=name)
     if len(empty) < len(findings):
@@ -101,8 +145,14 @@ def _own(findings: list[ErrorDetails]) -> list[ErrorDetails]:
 
 def _is_empty_rule(finding: ErrorDetails) -> bool:
     path = _path(finding)
+    if path.startswith("disclosure.dominance."):  # [[]], [null]
+        return _is_empty(finding["input"])
     ruled = path in RULES or (path.startswith("disclosure.waivers.") and path.endswith(".basis"))
-    return ruled and (finding["type"] == "missing" or finding["input"] in (None, "", [], {}))
+    return ruled and (finding["type"] == "missing" or _is_empty(finding["input"]))
+
+
+def _is_empty(value: Any) -> bool:
+    return any(value is empty or (type(value) is type(empty) and value == empty) for empty in _EMPTY)
 
 
 def _steps(finding: ErrorDetails) -> list[str]:
@@ -123,7 +173,8 @@ def _sentence(finding: ErrorDetails) -> str:
         return f"`{path}` is not a field of a policy{_suggestion(finding)}"
     if _is_empty_rule(finding):
         said = "is missing" if finding["type"] == "missing" else "is empty"
-        return f"`{path}` {said} ({RULES.get(path, 'name the text of law')})"
+        rule = "disclosure.dominance" if path.startswith("disclosure.dominance.") else path
+        return f"`{path}` {said} ({RULES.get(rule, 'name the text of law')})"
     return f"`{path or 'policy'}` {_complaint(finding)}"
 
 
@@ -177,15 +228,10 @@ def contradictions(policy: Policy) -> list[str]:
 
 def _about_partners(policy: Policy) -> list[str]:
     contributing = {partner for spec in policy.inputs.values() for partner in spec.partners}
-    controllers = set(policy.controllers)
-    if contributing == controllers:
-        return []
-    sides = []
-    if contributing - controllers:
-        sides.append(f"add {', '.join(sorted(contributing - controllers))}")
-    if controllers - contributing:
-        sides.append(f"remove {', '.join(sorted(controllers - contributing))}, or name them in an input")
-    return [f"`controllers` must be exactly the partners of all inputs: {' and '.join(sides)}"]
+    lacking = sorted(contributing - set(policy.controllers))
+    return (
+        [f"`controllers` must hold the partners of all inputs: add {', '.join(lacking)}"] if lacking else []
+    )
 
 
 def _about_inputs(policy: Policy) -> list[str]:
@@ -193,6 +239,7 @@ def _about_inputs(policy: Policy) -> list[str]:
     base = 2 * duration_ms(policy.window.base)
     for name, spec in policy.inputs.items():
         at = f"inputs.{name}"
+        problems += _about_contract(at, spec)
         if spec.kind == "interval" and spec.max_gap is not None:
             problems.append(f"`{at}.max_gap` is for kind: register only: remove it")
         if spec.kind == "register" and spec.assign is not None:
@@ -210,6 +257,20 @@ def _about_inputs(policy: Policy) -> list[str]:
         for name in policy.references
         if name not in used
     ]
+    return problems
+
+
+def _about_contract(at: str, spec: Input) -> list[str]:
+    """What readings cannot be of: a measure, a unit of it or a quality that no stream has."""
+    problems = []
+    if spec.measure not in UNITS:
+        problems.append(f"`{at}.measure` is `{spec.measure}`: write one of {', '.join(UNITS)}")
+    elif spec.smallest != UNITS[spec.measure]:
+        units = ", ".join(units_of(UNITS[spec.measure]))
+        problems.append(f"`{at}.unit` is {spec.unit}, but {spec.measure} is counted in one of {units}")
+    strange = [quality for quality in spec.qualities if quality not in QUALITIES]
+    if strange:
+        problems.append(f"`{at}.qualities` names {', '.join(strange)}: write some of {', '.join(QUALITIES)}")
     return problems
 
 
@@ -256,7 +317,7 @@ def _about_figure(policy: Policy, at: str, measure: Count | Sum) -> list[str]:
             return [f"`{at}.input` is missing: a sum names one of {inputs}"]
         unit = policy.inputs[measure.input].smallest
         try:
-            model.unit_divisor(unit, measure.unit)
+            unit_divisor(unit, measure.unit)
         except InputError as error:
             problems.append(f"`{at}.unit` is wrong: {error.what}")
     if policy.join == "none" and set(measure.where) - {measure.input}:
@@ -269,15 +330,14 @@ def _about_figure(policy: Policy, at: str, measure: Count | Sum) -> list[str]:
 
 def _about_waivers(policy: Policy) -> list[str]:
     problems = []
+    levels = dict.fromkeys((*policy.areas.levels, policy.areas.group))
     for index, waiver in enumerate(policy.disclosure.waivers):
         at = f"disclosure.waivers.{index}"
         if waiver.column not in policy.inputs:
             problems.append(f"`{at}.column` is `{waiver.column}`: write an input, {', '.join(policy.inputs)}")
-        lost = [level for level in waiver.areas if level not in policy.areas.levels]
+        lost = [level for level in waiver.areas if level not in levels]
         if lost:
-            problems.append(
-                f"`{at}.areas` names {', '.join(lost)}: write levels, {', '.join(policy.areas.levels)}"
-            )
+            problems.append(f"`{at}.areas` names {', '.join(lost)}: write levels, {', '.join(levels)}")
     return problems
 
 

@@ -1,26 +1,19 @@
 """The fields of a product policy, one model per mapping of the file. Use them through `policy`.
 
 Invariants
-- Frozen and closed: an unknown field is an error. Exact numbers are `Fraction`, read from decimals only;
-  there is no float anywhere. Serialised, a whole number is an integer and any other its shortest decimal
-  text.
+- Frozen and closed: an unknown field is an error. Values that are no mappings are in `policy_fields`.
 - What one field says about another is in `policy_checks`.
 """
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     StrictBool,
     StrictInt,
     StringConstraints,
@@ -28,73 +21,27 @@ from pydantic import (
     model_validator,
 )
 
-from broker.core.calendar import LENGTHS, duration_ms, is_zone
-from broker.core.condition import Condition
-from broker.core.errors import InputError
-
-_TEN: Final = {"Wh": {"Wh": 0, "kWh": 3, "MWh": 6, "GWh": 9}, "mL": {"mL": 0, "L": 3, "m3": 6}}
-_COVERAGE: Final = {"PT1H": 1, "P1D": 1, "P1M": "0.9"}  # a meter may fail for three days of a month
-
-
-def _exact(value: object) -> Fraction:
-    if isinstance(value, Fraction):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return Fraction(value)
-    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,12})?", value, re.ASCII):
-        return Fraction(Decimal(value))
-    raise ValueError("write a number, for example 15 or 0.9")
-
-
-def _shortest(value: Fraction) -> int | str:
-    if value.denominator == 1:
-        return value.numerator
-    # Only decimals get in, so the division ends; 24 digits hold the longest that `_exact` accepts.
-    return format((Decimal(value.numerator) / Decimal(value.denominator)).normalize(), "f")
-
-
-def _span(text: str) -> str:
-    try:
-        duration_ms(text)
-    except InputError as error:
-        raise ValueError(error.what) from None
-    return text
-
-
-def _condition(value: object) -> Condition:
-    if isinstance(value, Condition):
-        return value
-    try:
-        return Condition.parse(value if isinstance(value, str) else repr(value))
-    except InputError as error:
-        raise ValueError(error.what) from None
-
-
-def _timezone(name: str) -> str:
-    if not is_zone(name):
-        raise ValueError("write an IANA time zone, for example Europe/Paris")
-    return name
-
-
-def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(values)) != len(values):
-        raise ValueError("an entry occurs twice")
-    return values
-
-
-Words = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Key = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
-Span = Annotated[str, AfterValidator(_span)]
-Exact = Annotated[Fraction, BeforeValidator(_exact), PlainSerializer(_shortest)]
-Percent = Annotated[Exact, Field(ge=0, le=100)]
-Whole = Annotated[StrictInt, Field(ge=0, le=1_000_000_000)]
-Positive = Annotated[StrictInt, Field(ge=1, le=1_000_000_000)]
-Where = dict[Key, Annotated[Condition, BeforeValidator(_condition), PlainSerializer(str)]]
-Names = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)]
-Keys = Annotated[tuple[Key, ...], AfterValidator(_distinct)]
-Unit = Literal["Wh", "kWh", "MWh", "GWh", "mL", "L", "m3"]
+from broker.core.calendar import LENGTHS
+from broker.core.policy_defaults import with_defaults
+from broker.core.policy_fields import (
+    Digest,
+    Distinct,
+    Exact,
+    Line,
+    Name,
+    Names,
+    Percent,
+    Positive,
+    ProductName,
+    Span,
+    Unit,
+    Where,
+    Whole,
+    Words,
+    Zone,
+    smallest_unit,
+    unit_divisor,
+)
 
 
 class _Model(BaseModel):
@@ -128,24 +75,24 @@ class Input(_Model):
 
     unit: of values and conditions. max_gap (registers): how far from a window's edge a register may be read,
     default one base window. assign `start` (intervals): an interval belongs wholly to the base window of its
-    start. net: values may be negative (feed-in). days: only base windows on the dates of that reference
-    count.
+    start. net: values may be negative (feed-in: `{measure: electricity, …, net: true}`), and rules judge |x|;
+    without it a negative reading is quarantined. days: only base windows on the dates of that reference count.
     """
 
-    measure: Key
+    measure: Name
     unit: Unit
     kind: Literal["interval", "register"]
     partners: Names
-    qualities: Annotated[Keys, Field(min_length=1)]
+    qualities: Names
     max_gap: Span | None = None
     assign: Literal["start"] | None = None
     net: StrictBool = False
-    days: Key | None = None
+    days: Name | None = None
 
     @property
     def smallest(self) -> Literal["Wh", "mL"]:
         """The unit in which the input's values are whole numbers everywhere inside the broker."""
-        return "Wh" if self.unit in _TEN["Wh"] else "mL"
+        return smallest_unit(self.unit)
 
     @property
     def factor(self) -> int:
@@ -158,7 +105,7 @@ class WindowRule(_Model):
 
     length: Literal["PT1H", "P1D", "P1M"]
     base: Literal["PT1H", "P1D"]
-    timezone: Annotated[str, AfterValidator(_timezone)]
+    timezone: Zone
     lateness: Span = "PT0S"
     on_stall: Literal["hold", "release_without"] = "hold"
     max_hold: Span = "P10D"
@@ -198,18 +145,19 @@ class Watermark(_Model):
 
 
 class AreaRule(_Model):
-    """levels from fine to coarse; group: the release group, which is the coarsest of them."""
+    """levels: those that are published, from fine to coarse; group: the release group, the level whose areas are
+    decided as a whole, which is the coarsest of them or lies above all of them."""
 
     hierarchy: Words
-    levels: Annotated[Keys, Field(min_length=1)]
-    group: Key
+    levels: Annotated[tuple[Line, ...], Field(min_length=1), Distinct]
+    group: Line
 
     @model_validator(mode="after")
     def _group_on_top(self) -> AreaRule:
-        if self.group != self.levels[-1]:
+        if self.group in self.levels[:-1]:
             raise ValueError(
-                f"group must be the last (coarsest) of levels, here `{self.levels[-1]}`: its table is "
-                f"decided as a whole"
+                f"group must be the last (coarsest) of levels, here `{self.levels[-1]}`, or a level above them: "
+                f"its table is decided as a whole"
             )
         return self
 
@@ -221,15 +169,15 @@ class Count(_Model):
 
     kind: Literal["count"]
     where: Where = {}
-    input: Key | None = None
+    input: Name | None = None
 
 
 class Sum(_Model):
     """Total of one input over the premises that meet `where`, published in `unit`."""
 
     kind: Literal["sum"]
-    input: Key | None = None  # filled in where the policy has one input
-    unit: Literal["Wh", "kWh", "MWh", "GWh", "mL", "L", "m3"]
+    input: Name | None = None  # filled in where the policy has one input
+    unit: Unit
     where: Where = {}
 
 
@@ -237,14 +185,14 @@ class Mean(_Model):
     """A published sum over a published count."""
 
     kind: Literal["mean"]
-    of: tuple[Key, Key]
+    of: tuple[Name, Name]
 
 
 class Ratio(_Model):
     """A published figure over another: numerator, denominator."""
 
     kind: Literal["ratio"]
-    of: tuple[Key, Key]
+    of: tuple[Name, Name]
 
 
 Measure = Annotated[Count | Sum | Mean | Ratio, Field(discriminator="kind")]
@@ -262,16 +210,19 @@ class Waiver(_Model):
     says so.
     """
 
-    holding: Name
-    column: Key
+    holding: Line
+    column: Name
     basis: Words
-    areas: Annotated[Keys, Field(min_length=1)]
+    areas: Annotated[tuple[Line, ...], Field(min_length=1), Distinct]
 
 
 class Disclosure(_Model):
-    """Rules of disclosure control (Handbook on SDC, ch. 4). The five without default must be stated.
+    """Rules of disclosure control (Handbook on SDC, ch. 4).
 
     dominance: (n, k): unsafe where the n largest exceed k % of the total. p_percent, k: percent, exact.
+    The five without default must be stated. The others may be left out and then have their safe value, that of the
+    published example. `rounding` alone is off where it is left out: the rules judge exact values, so that rounding
+    makes no figure safe that was not. `min_attestations` is signed, but not enforced yet: a dry run says so.
     """
 
     min_contributors: Positive
@@ -279,13 +230,13 @@ class Disclosure(_Model):
     p_percent: Percent
     dominance: Annotated[tuple[tuple[Positive, Percent], ...], Field(min_length=1)]
     without_each_holding: StrictBool
-    min_attestations: Whole = 0
+    min_attestations: Whole = 2
     zero_is_sensitive: StrictBool = True
     prior_percent: Percent = Fraction(50)
     insider_margin: Whole = 5
     rounding: Rounding | None = None
     waivers: tuple[Waiver, ...] = ()
-    sealed: Keys = ()
+    sealed: Annotated[tuple[Name, ...], Distinct] = ()
 
     @model_validator(mode="after")
     def _sealed_exist(self) -> Disclosure:
@@ -311,7 +262,7 @@ class Reference(_Model):
 class Policy(_Model):
     """One product. The fields, their names and their order are those of the policy file."""
 
-    product: Name
+    product: ProductName
     version: Positive
     domain: Name
     title: Text
@@ -319,17 +270,17 @@ class Policy(_Model):
     controllers: Names
     processor: Words
     dpia: Digest
-    purpose: Key
+    purpose: Line
     lawful_basis: LawfulBasis
-    references: dict[Key, Reference] = {}
-    inputs: Annotated[dict[Key, Input], Field(min_length=1)]
+    references: dict[Name, Reference] = {}
+    inputs: Annotated[dict[Name, Input], Field(min_length=1)]
     join: Literal["premises", "none"]
     window: WindowRule
     watermark: Watermark = Watermark.model_construct(event_time=None)
     coverage: Annotated[Exact, Field(gt=0, le=1)]
     areas: AreaRule
-    dimensions: Annotated[tuple[Literal["segment"], ...], AfterValidator(_distinct)] = ()
-    measures: Annotated[dict[Key, Measure], Field(min_length=1)]
+    dimensions: Annotated[tuple[Literal["segment"], ...], Distinct] = ()
+    measures: Annotated[dict[Name, Measure], Field(min_length=1)]
     disclosure: Disclosure
     recipients: Names
     licence: Words
@@ -339,62 +290,4 @@ class Policy(_Model):
     @model_validator(mode="before")
     @classmethod
     def _defaults_from_elsewhere(cls, value: Any) -> Any:
-        return _with_defaults(value) if isinstance(value, dict) else value
-
-
-def _with_defaults(value: dict[str, Any]) -> dict[str, Any]:
-    """Defaults that depend on another field; tolerant of any shape, which validation judges afterwards."""
-    window, inputs, measures = (_mapping(value.get(field)) for field in ("window", "inputs", "measures"))
-    filled = dict(value)
-    if value.get("coverage") is None and window.get("length") in _COVERAGE:
-        filled["coverage"] = _COVERAGE[window["length"]]
-    if inputs:
-        filled["inputs"] = {name: _input_defaults(spec, window.get("base")) for name, spec in inputs.items()}
-    if measures:
-        filled["measures"] = {
-            name: _measure_defaults(spec, list(inputs), value.get("join")) for name, spec in measures.items()
-        }
-    return filled
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _input_defaults(spec: Any, base: Any) -> Any:
-    if isinstance(spec, dict) and spec.get("kind") == "register" and spec.get("max_gap") is None:
-        return {**spec, "max_gap": base}
-    return spec
-
-
-def _measure_defaults(spec: Any, inputs: list[str], join: Any) -> Any:
-    """A measure's only possible input: the policy's only one, or under `join: none` the one that `where`
-    names.
-    """
-    if (
-        not isinstance(spec, dict)
-        or spec.get("kind") not in ("sum", "count")
-        or spec.get("input") is not None
-    ):
-        return spec
-    where = spec.get("where")
-    if spec["kind"] == "sum" and len(inputs) == 1:
-        return {**spec, "input": inputs[0]}
-    if join == "none" and isinstance(where, dict) and len(where) == 1:
-        return {**spec, "input": next(iter(where))}
-    return spec
-
-
-def unit_divisor(input_unit: str, measure_unit: str) -> int:
-    """How many `input_unit` make one `measure_unit`, a power of ten: ("Wh", "kWh") -> 1000, ("mL", "m3") ->
-    10**6.
-
-    Raises InputError (`bad_unit`) where the units do not convert.
-    """
-    units = _TEN.get(input_unit, {})
-    if measure_unit not in units:
-        raise InputError(
-            "bad_unit",
-            f"{input_unit} does not convert to {measure_unit}: write one of {', '.join(units) or 'Wh, mL'}",
-        )
-    return int(10 ** units[measure_unit])
+        return with_defaults(value) if isinstance(value, dict) else value

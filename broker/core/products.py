@@ -17,7 +17,8 @@ Source: design, *Values*. Invariants
   incomplete in that window: from outside this cannot be told from two meters that failed in turn.
 - Area and segment of a premises are those of its earliest base window in the product's window, over all
   inputs (`join: premises`) or of each input by itself (`join: none`), whether that day counts for an input
-  or not. A premises with several then is *contested* and counts for nothing: one of them must be wrong.
+  or not. A premises with several then is *contested* and counts for nothing: one of them must be wrong. No
+  segment contradicts none: the segment is that of the earliest of the premises' lines that states one.
 - A premises that changes supplier is one premises with several parts; conditions judge its total.
 - Integers only; results sorted by (premises, holding, partner) whatever the order of the rows.
 
@@ -46,6 +47,8 @@ _PLACE: Final = ["area", "segment"]
 _WHO: Final = ["premises", "group"]
 _PART: Final = ["home", "premises", "holding", "partner"]
 _SORTED: Final = ["home", "holding", "partner"]
+_LEAST: Final = -(2**63)  # of an int64
+_MOST: Final = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Units:
     the same premises and release group, ascending with the premises. eligible: DataFrame[premises, area,
     segment], the premises complete in all inputs (`join: premises`) or in any (`join: none`, except where
     inputs disagree about the place). incomplete, contested: premises that do not count, and why; with
-    `join: none` counted per input. Complete but contested is contested.
+    `join: none` counted per input. Complete but contested is contested. disagreeing: the partners that serve
+    the contested, sorted.
     """
 
     product: Product
@@ -66,6 +70,7 @@ class Units:
     eligible: pl.DataFrame
     incomplete: int
     contested: int
+    disagreeing: tuple[str, ...] = ()
 
     def contributions_of(self, measure: str) -> pl.DataFrame:
         """Who contributes what to a count or sum: DataFrame[home, premises, holding, partner, area, segment,
@@ -84,7 +89,7 @@ class Units:
             parts = self.frames[rule.input]
         else:
             every = pl.concat([frame for _, frame in sorted(self.frames.items())])
-            placed = every.join(self.eligible, on=["premises", *_PLACE], how="semi")
+            placed = every.drop("segment").join(self.eligible, on=["premises", "area"])
             parts = placed.unique(_SORTED).sort(_SORTED)
         if rule.where:
             parts = _only(parts, self._meeting(rule.where))
@@ -160,15 +165,17 @@ def units(rollups: pl.DataFrame, product: Product, domain: Domain, window: Windo
     if policy.join == "none":
         frames = {name: _placed(found[name], _places(lines[name])) for name in found}
         places = pl.concat([frame.select("home", "premises", *_PLACE) for frame in frames.values()]).unique()
-        eligible = places.filter(~pl.col("home").is_duplicated())
+        eligible = _agreed(places)
         incomplete = sum(_homes(lines[name]) - _homes(found[name]) for name in found)
-        contested = sum(_homes(found[name]) - _homes(frames[name]) for name in found)
+        disputes = [found[name].join(frames[name], on="home", how="anti") for name in found]
+        contested = sum(_homes(dispute) for dispute in disputes)
     else:
         every = pl.concat(lines.values()).sort("home")
         complete = reduce(_only, [each.select("home") for each in found.values()]).unique()
         eligible = _only(_places(every), complete)
         frames = {name: _placed(each, eligible) for name, each in found.items()}
         incomplete = _homes(every) - complete.height
+        disputes = [_only(every, complete).join(eligible, on="home", how="anti")]
         contested = complete.height - eligible.height
     return Units(
         product,
@@ -176,6 +183,7 @@ def units(rollups: pl.DataFrame, product: Product, domain: Domain, window: Windo
         eligible.sort("home").select("premises", *_PLACE),
         incomplete,
         contested,
+        tuple(sorted({partner for dispute in disputes for partner in dispute["partner"].unique()})),
     )
 
 
@@ -267,13 +275,35 @@ def _several_lines(lines: pl.DataFrame, taken: _Taken) -> pl.DataFrame:
 def _places(lines: pl.DataFrame) -> pl.DataFrame:
     """(home, premises, area, segment) of each home in its earliest base window; a contested home has none.
     lines: sorted by home."""
-    if lines["first"].n_unique() > 1:
-        lines = lines.filter(pl.col("first") == pl.col("first").min().over("home"))
+    unstated = lines["segment"] == ""
+    stated = lines.filter(~unstated)
+    lines = _earliest(lines)
+    if unstated.any() and stated.height:
+        # A home of which several segments are stated becomes several rows: contested.
+        segments = _earliest(stated).select("home", "segment").unique()
+        lines = lines.drop("segment").join(segments, on="home", how="left", maintain_order="left")
+        lines = lines.with_columns(pl.col("segment").fill_null(""))
     home, area, segment = (lines[name] for name in ("home", *_PLACE))
     again = (home == home.shift()).fill_null(value=False)
     contested = home.filter(again & ((area != area.shift()) | (segment != segment.shift())))
     placed = lines.filter(~again).select("home", "premises", *_PLACE)
     return placed.filter(~placed["home"].is_in(contested.implode())) if len(contested) else placed
+
+
+def _earliest(lines: pl.DataFrame) -> pl.DataFrame:
+    """Of each home the lines that began first."""
+    if lines["first"].n_unique() < 2:
+        return lines
+    return lines.filter(pl.col("first") == pl.col("first").min().over("home"))
+
+
+def _agreed(places: pl.DataFrame) -> pl.DataFrame:
+    """One place of each home that inputs place alike. places: (home, premises, area, segment), each once."""
+    areas = places.select("home", "area").unique()
+    elsewhere = areas.filter(pl.col("home").is_duplicated())["home"]
+    named = places.filter(pl.col("segment") != "")["home"]
+    kept = places.filter((pl.col("segment") != "") | ~pl.col("home").is_in(named.implode()))
+    return kept.filter(~pl.col("home").is_duplicated() & ~pl.col("home").is_in(elsewhere.implode()))
 
 
 def _placed(parts: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
@@ -293,11 +323,15 @@ def _meets(condition: Condition, factor: int) -> pl.Expr:
     """The condition on a premises' total, peak and n, as `Condition.holds` defines it. factor: how many of
     the smallest unit, in which the frame's values are, make one of the condition's.
 
-    A mean is not multiplied out, which could leave int64: x < k for a whole k iff floor(x) < k, x <= k iff
-    ceil(x) <= k, and so their opposites.
+    In integers: of x = left/n and the threshold q + r/d only whole parts are compared, and where those are
+    equal (left − q·n)·d with r·n. Neither left·d nor q·n is ever made, which could leave int64.
     """
-    floor, ceil = pl.col("total") // pl.col("n"), -(-pl.col("total") // pl.col("n"))
-    mean = floor if condition.op in ("<", ">=") else ceil
-    left = {"sum": pl.col("total"), "mean": mean, "max": pl.col("peak")}[condition.stat]
-    right = condition.threshold * factor
-    return {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right}[condition.op]
+    threshold = condition.threshold * factor
+    left = pl.col("peak" if condition.stat == "max" else "total")
+    n = pl.col("n") if condition.stat == "mean" else pl.lit(1, pl.Int64)
+    whole = left // n
+    rest, over = (left - whole * n) * threshold.denominator, n * (threshold.numerator % threshold.denominator)
+    floor = min(max(threshold.numerator // threshold.denominator, _LEAST), _MOST)
+    below = (whole < floor) | ((whole == floor) & (rest < over))
+    same = (whole == floor) & (rest == over)
+    return {"<": below, "<=": below | same, ">": ~(below | same), ">=": ~below}[condition.op]

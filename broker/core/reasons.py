@@ -39,7 +39,11 @@ REASONS: dict[str, Reason] = {
     "bad_value": Reason("quarantined", "partner", "the value is not a number in the stream's unit"),
     "inexact_value": Reason("quarantined", "partner", "the value is not a whole number of the smallest unit"),
     "bad_timestamp": Reason("quarantined", "partner", "the time is not ISO 8601 with an offset"),
-    "negative": Reason("quarantined", "partner", "the value is negative where that is impossible"),
+    "negative": Reason(
+        "quarantined",
+        "partner",
+        "the value is negative where that is impossible: neither stream nor policy says `net: true` (feed-in)",
+    ),
     "out_of_bounds": Reason(
         "quarantined", "partner", "the value is beyond what a meter of this kind can measure"
     ),

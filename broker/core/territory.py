@@ -58,7 +58,8 @@ def _duration(text: str) -> str:
     return text
 
 
-Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+LABEL: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+Label = Annotated[str, StringConstraints(pattern=LABEL)]
 Name = Annotated[Label, AfterValidator(_not_reserved)]
 File = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
@@ -222,6 +223,11 @@ def _sentence(model: type[BaseModel], location: tuple[int | str, ...], kind: str
         return f"{field}: there is no such field" + (f"; did you mean `{near[0]}`?" if near else "")
     if kind == "missing":
         return f"{field}: this field is missing"
+    if kind == "string_pattern_mismatch" and LABEL in message:
+        return (
+            f"{field}: this name becomes part of topics and logins, so it holds only lower case letters, digits and "
+            "dashes, 63 at most, with no dash at an end; write it the same way in policies and files"
+        )
     return f"{field}: {message.removeprefix('Value error, ')}"
 
 

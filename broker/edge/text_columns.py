@@ -3,8 +3,9 @@
 Invariants
 - No float is ever made: `1.5` kWh is 1500 Wh because 15 * 10^2 is, `1e-3` kWh is 1 Wh; what is no whole
   number of the smallest unit, or not in int64, gets a reason instead of a value.
-- A time counts only with an offset (`Z`, `+01:00`, `+0100`, `+01`): ISO 8601-1 and RFC 3339, 5.6. Parts of a
-  millisecond are cut off.
+- A time counts only with an offset (`Z`, `+01:00`, `+0100`, `+01`): ISO 8601-1 and RFC 3339, 5.6. Extended or basic
+  form, seconds or minutes and seconds left out, a fraction only of seconds; 24:00 is the next midnight. Parts of
+  a millisecond are cut off.
 - Every function keeps the number and order of its rows.
 """
 
@@ -31,9 +32,14 @@ _DIGITS: Final = 18  # of what fits an int64 whatever its digits
 _TIME: Final = "%Y-%m-%dT%H:%M:%S%.f%#z"
 _OFFSET: Final = r"\s*([Zz]|[+-][0-9]{2}:?(?:[0-9]{2})?)$"
 _LOOSE: Final = (
-    r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:[.,]([0-9]+))?" + _OFFSET
+    r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}(?::[0-9]{2})?|[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?)"
+    + _OFFSET
 )
-_BASIC: Final = r"^([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})?()" + _OFFSET
+_BASIC_DATE: Final = r"^([0-9]{4})([0-9]{2})([0-9]{2})[Tt]"
+_BASIC_SECONDS: Final = r"T([0-9]{2})([0-9]{2})([0-9]{2})"
+_BASIC_MINUTES: Final = r"T([0-9]{2})([0-9]{2})([Zz+-])"
+_MIDNIGHT: Final = r"^24:00:00[.,]?0*$"
+_DAY: Final = 86_400_000
 
 
 def exact_integers(text: pl.Series, power: int, decimal: str = ".") -> pl.DataFrame:
@@ -62,20 +68,18 @@ def instants(text: pl.Series) -> pl.Series:
     if len(rest) == 0:
         return found
     unusual = trimmed.gather(rest)
-    extended = unusual.str.replace(_BASIC, "$1-$2-${3}T$4:$5:$6$7$8").str.replace(r":([Zz+-])", ":00$1")
+    extended = (
+        unusual.str.replace(_BASIC_DATE, "$1-$2-${3}T")
+        .str.replace(_BASIC_SECONDS, "T$1:$2:$3")
+        .str.replace(_BASIC_MINUTES, "T$1:$2$3")
+    )
     parts = extended.str.extract_groups(_LOOSE).struct.unnest()
-    day, clock, fraction, offset = (pl.col(name) for name in parts.columns)
-    rebuilt = parts.select(
-        pl.format(
-            "{}T{}{}.{}{}",
-            day,
-            clock,
-            pl.when(clock.str.len_chars() == 5).then(pl.lit(":00")).otherwise(pl.lit("")),
-            fraction.fill_null("0"),
-            offset.str.to_uppercase(),
-        )
-    ).to_series()
-    return found.scatter(rest, _milliseconds(rebuilt))
+    day, clock, offset = (pl.col(name) for name in parts.columns)
+    whole = clock + pl.lit(":00:00").str.head(8 - clock.str.len_chars().cast(pl.Int64).clip(0, 8))
+    end = parts.select(whole.str.contains(_MIDNIGHT)).to_series().fill_null(False)
+    begin = whole.str.replace(_MIDNIGHT, "00:00:00").str.replace(",", ".", literal=True)
+    rebuilt = parts.select(pl.format("{}T{}{}", day, begin, offset.str.to_uppercase())).to_series()
+    return found.scatter(rest, _milliseconds(rebuilt) + end.cast(pl.Int64) * _DAY)
 
 
 def instant(text: str) -> int | None:

@@ -40,7 +40,8 @@ from broker.core.errors import BrokerError, InputError
 from broker.core.readings import SCHEMA as READINGS
 from broker.core.strict_yaml import read_mapping
 from broker.core.territory import parse
-from broker.edge.files import calendar_day_later, read_texts
+from broker.edge.files import calendar_day_later
+from broker.edge.table_files import read_texts
 from broker.edge.text_columns import UNITS, exact_integers, instants
 
 QUALITIES: Final = ("measured", "estimated", "substituted", "unknown")

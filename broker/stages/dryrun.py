@@ -3,7 +3,13 @@
 Invariants
 - Every reading counts as sent before its partner's one mark, which is the end of its last good reading; lateness
   is 0. Windows are released where the marks of all contributing streams complete them.
+- There is no append time. A reading lies in the future if it ends more than a day after `now`, which a caller that
+  reads a clock raises to `usual_end`: recorded data that lie ahead of the clock as a whole are no forecast, and a
+  few rows among them that lie far ahead of the others are.
 - Nothing was released before the run, so a withdrawal known by the cut empties every window.
+- Readings of a partner that the policy does not name in their input are refused (`no_product`), as on a stream that
+  no product takes; the others go on.
+- A waiver of a holding that has no site of a contributing partner is without effect, and is listed.
 - A partner of the policy that sent nothing has no mark: every window waits for it (`on_stall: hold`), or does
   without it (`release_without`).
 """
@@ -19,16 +25,15 @@ import polars as pl
 from broker.core.admission import NO_MARK, Admission, admit
 from broker.core.areas import AreaTree
 from broker.core.consent import ConsentTable
-from broker.core.errors import InputError
 from broker.core.open_windows import OpenWindows
 from broker.core.plan import Activation, Domain, Plan, Stream, build_plan
-from broker.core.policy import Policy
+from broker.core.policy import Disclosure, Policy, Waiver
 from broker.core.readings import check
 from broker.core.release import Decision
 from broker.core.sites import SCHEMA as SITE_ROWS
 from broker.core.sites import SiteTable
 from broker.stages.ports import Keys
-from broker.stages.publish import decisions
+from broker.stages.publish import counted, decided
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,31 @@ class Recorded:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Premises of one window (start in ms) that do not count: too few readings, or contested; disagreeing: the
+    partners that serve the contested."""
+
+    window: int
+    incomplete: int
+    contested: int
+    disagreeing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class DryRun:
     """What the policy would have released. problems: (partner, delivery point, reason) of sites that cannot count;
-    waiting_for: streams that hold the first window that was not released (empty: none does)."""
+    strangers: readings by (input, partner) that the policy does not name; waiting_for: streams that hold the first
+    window that was not released (empty: none does)."""
 
     decisions: list[Decision]
+    left_out: list[LeftOut]
     read: int
     admitted: int
     quarantined: dict[str, int]
     refused: dict[str, int]
     problems: list[tuple[str, str, str]]
+    idle_waivers: list[Waiver]
+    strangers: dict[tuple[str, str], int]
     waiting_for: list[str]
     marks: dict[str, int]
 
@@ -72,12 +92,14 @@ def dry_run(
 
     Raises InputError or Refused where policy and files do not fit each other.
     """
-    plan = _plan(policy, references, recorded, areas)
+    rules, idle_waivers = _rules(policy, recorded.holdings)
+    plan = _plan(policy.model_copy(update={"disclosure": rules}), references, recorded, areas)
     domain = plan.domains[policy.domain]
     tables, problems = _site_tables(recorded, domain, areas)
     consent = ConsentTable.build(recorded.consent, cut)
-    quarantined, refused = Counter(recorded.quarantined), Counter[str]()
-    read, admitted = sum(quarantined.values()), 0
+    strangers = _strangers(recorded, domain)
+    quarantined, refused = Counter(recorded.quarantined), Counter({"no_product": sum(strangers.values())})
+    read, admitted = sum(quarantined.values()) + sum(strangers.values()), 0
     windows = OpenWindows(lanes=1)
     marks: dict[str, int] = {}
     rows: list[pl.DataFrame] = []
@@ -94,17 +116,32 @@ def dry_run(
         if good.height:
             marks[stream.topic] = int(good["end"].max())  # type: ignore[arg-type]  # an Int64 column's maximum
     plan = _from_first_window(plan, policy, rows)
-    decided = _release(windows, plan, rows, marks, areas, keys)
+    made, left_out = _release(windows, plan, rows, marks, areas, keys)
     return DryRun(
-        decided,
+        made,
+        left_out,
         read,
         admitted,
         dict(sorted(quarantined.items())),
-        dict(sorted(refused.items())),
+        dict(sorted((+refused).items())),
         problems,
+        idle_waivers,
+        strangers,
         _waiting_for(domain, marks),
         marks,
     )
+
+
+def usual_end(recorded: Recorded) -> int | None:
+    """The time (ms) that the readings of half of all delivery points reach; None without any. A few rows dated far
+    ahead cannot move it, whatever the others are."""
+    ends = [
+        frame.group_by("delivery_point").agg(pl.col("end").max())["end"]
+        for partners in recorded.readings.values()
+        for frame in partners.values()
+    ]
+    every = pl.concat(ends).sort() if ends else pl.Series(dtype=pl.Int64)
+    return int(every[(len(every) - 1) // 2]) if len(every) else None
 
 
 def _plan(
@@ -128,6 +165,15 @@ def _plan(
     return build_plan([Activation(alone, 0, references)], streams, areas, policy.window.timezone)
 
 
+def _rules(policy: Policy, holdings: Mapping[str, str]) -> tuple[Disclosure, list[Waiver]]:
+    """The policy's rules without the waivers that can have no effect, and those waivers."""
+    found: dict[bool, list[Waiver]] = {True: [], False: []}
+    for waiver in policy.disclosure.waivers:
+        partners = policy.inputs[waiver.column].partners
+        found[waiver.holding in {holdings.get(partner, partner) for partner in partners}].append(waiver)
+    return policy.disclosure.model_copy(update={"waivers": tuple(found[True])}), found[False]
+
+
 def _site_tables(
     recorded: Recorded, domain: Domain, areas: AreaTree
 ) -> tuple[dict[str, SiteTable], list[tuple[str, str, str]]]:
@@ -140,17 +186,23 @@ def _site_tables(
 
 
 def _streams(recorded: Recorded, domain: Domain) -> Iterator[tuple[Stream, pl.DataFrame]]:
-    """The recorded readings of each stream; those of a partner that the policy does not name are an error."""
+    """The recorded readings of each stream of the policy."""
     known = {(stream.name, stream.partner): stream for stream in domain.streams}
     for name, partners in sorted(recorded.readings.items()):
         for partner, readings in sorted(partners.items()):
-            if (name, partner) not in known:
-                raise InputError(
-                    "unknown_partner",
-                    f"the readings of input {name} hold partner {partner}, which the policy does not name there: "
-                    "correct the file, or inputs in the policy",
-                )
-            yield known[name, partner], readings
+            if (name, partner) in known:
+                yield known[name, partner], readings
+
+
+def _strangers(recorded: Recorded, domain: Domain) -> dict[tuple[str, str], int]:
+    """How many readings of partners that the policy does not name there, by input and partner."""
+    known = {(stream.name, stream.partner) for stream in domain.streams}
+    return {
+        (name, partner): readings.height
+        for name, partners in sorted(recorded.readings.items())
+        for partner, readings in sorted(partners.items())
+        if (name, partner) not in known
+    }
 
 
 def _with_stream(found: Admission, stream: Stream) -> pl.DataFrame:
@@ -181,7 +233,7 @@ def _release(
     marks: dict[str, int],
     areas: AreaTree,
     keys: Keys,
-) -> list[Decision]:
+) -> tuple[list[Decision], list[LeftOut]]:
     windows.set_plan(plan)
     for domain in plan.domains.values():
         for (start,), part in pl.concat(rows).partition_by("window", as_dict=True).items():
@@ -191,12 +243,14 @@ def _release(
             windows.mark(stream.topic, 0, marks.get(stream.topic, NO_MARK))
             if domain.products[0].policy.window.on_stall == "release_without":
                 windows.stalled(stream.topic, 0, last)
-    return [
-        decision
-        for closed in windows.close_next(1)
-        for due in closed.due
-        for _, decision in decisions(due, areas, keys)
-    ]
+    made: list[Decision] = []
+    left_out = []
+    for due in (due for closed in windows.close_next(1) for due in closed.due):
+        found = counted(due, areas)
+        made += [decision for _, decision in decided(due, areas, keys, found)]
+        homes = found.units
+        left_out.append(LeftOut(due.window.start, homes.incomplete, homes.contested, homes.disagreeing))
+    return made, left_out
 
 
 def _waiting_for(domain: Domain, marks: dict[str, int]) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -21,7 +22,7 @@ from broker.core.areas import AreaTree
 from broker.core.chunks import pieces
 from broker.core.open_windows import Due
 from broker.core.policy import ENGINE
-from broker.core.products import in_groups, units
+from broker.core.products import Units, in_groups, units
 from broker.core.release import Decision, Summary, decide_groups
 from broker.core.report import PUBLIC_CELLS
 from broker.core.sealing import Sealer
@@ -51,7 +52,8 @@ class Publisher:
             return [self._abandoned(due)], []
         out: list[Out] = []
         summaries = []
-        for index, decision in decisions(due, self._areas, self._keys, self._mine):
+        found = counted(due, self._areas, self._mine)
+        for index, decision in decided(due, self._areas, self._keys, found):
             group = self._areas.groups(due.product.group_level)[index]
             out += self._release(due, group, decision)
             summaries.append(decision.summary)
@@ -159,22 +161,32 @@ class Publisher:
         return Out(LOG, 0, None, self._codec.encode("log-leaf", record))
 
 
-def decisions(
-    due: Due, areas: AreaTree, keys: Keys, wanted: Callable[[int], bool] = lambda _: True
-) -> Iterator[tuple[int, Decision]]:
-    """The decision about each release group (by index in `areas.groups`) that is wanted, in order."""
+@dataclass(frozen=True)
+class Counted:
+    """Who counts in a due window. groups: the wanted release groups, index in `areas.groups` -> code."""
+
+    groups: dict[int, str]
+    units: Units
+
+
+def counted(due: Due, areas: AreaTree, wanted: Callable[[int], bool] = lambda _: True) -> Counted:
+    """The premises of the wanted release groups."""
     level = due.product.group_level
     groups = {index: group for index, group in enumerate(areas.groups(level)) if wanted(index)}
     rollups = in_groups(due.rollups, areas, level, set(groups.values()))
-    counted = units(rollups, due.product, due.domain, due.window)
+    return Counted(groups, units(rollups, due.product, due.domain, due.window))
+
+
+def decided(due: Due, areas: AreaTree, keys: Keys, found: Counted) -> Iterator[tuple[int, Decision]]:
+    """The decision about each of these release groups (by index in `areas.groups`), in order."""
     rounding = keys.rounding_key(due.domain.name, due.domain.calendar.epoch(due.window.start))
-    decided = decide_groups(
+    made = decide_groups(
         due.product,
         due.domain,
         areas,
         due.window,
-        [*groups.values()],
-        units=counted,
+        [*found.groups.values()],
+        units=found.units,
         rounding_key=rounding,
     )
-    yield from zip(groups, decided, strict=True)
+    yield from zip(found.groups, made, strict=True)

@@ -73,6 +73,21 @@ def test_a_suppressed_cell_has_no_value_and_no_reason_that_everybody_sees(trial:
     assert trial.summary["cells"] == {"published": 4, "primary": 8, "secondary": 0}
 
 
+def test_a_commune_needs_no_other_where_no_total_above_them_is_published(trial: Trial) -> None:
+    trial.homes.pop("energy-a-K2-1")
+    trial.put("energy", plain(trial))
+    trial.policy["disclosure"] = LAX | {"min_contributors": 6}
+    for levels, expected in (
+        (["commune", "epci"], {"K1": "suppressed", "K2": "suppressed", "E1": "published"}),
+        (["commune"], {"K1": "published", "K2": "suppressed"}),
+    ):
+        trial.policy["areas"] = {"hierarchy": "iris-2026", "levels": levels, "group": "epci"}
+        assert trial.run() == 0
+        assert {row["area"]: row["status"] for row in trial.rows("releases")} == expected
+    order = [(row["window_start"], row["area"]) for row in trial.rows("releases")]
+    assert order == sorted(order)
+
+
 def test_only_windows_that_every_partner_completed_are_released(trial: Trial) -> None:
     ahead = [("energy-a", POINT, local(3), 5), ("energy-b", "energy-b-K1-0", local(3), 5)]
     trial.put("energy", [*plain(trial), *ahead])
@@ -98,6 +113,27 @@ def test_values_come_in_the_inputs_unit_exactly(trial: Trial, unit: str, value: 
     trial.put("energy", plain(trial, value=value))
     assert trial.run() == 0
     assert trial.truth("used")["2024-01-01", "K1"] == wh
+
+
+def test_feed_in_counts_below_zero_where_the_input_says_net_and_rules_judge_its_size(trial: Trial) -> None:
+    rows = [
+        (partner, point, at, -9000 if (point, at) == (POINT, local(1)) else value)
+        for partner, point, at, value in plain(trial)
+    ]
+    trial.put("energy", rows)
+    trial.policy["disclosure"] = LAX | {"dominance": [[1, 60]]}
+    assert trial.run() == 0
+    assert trial.summary["quarantined"] == {"negative": 1}
+    trial.policy["inputs"] = {"energy": ENERGY | {"net": True}}
+    trial.policy["measures"]["feeding"] = {"kind": "count", "where": {"energy": "sum < -8999.5"}}
+    assert trial.run() == 0
+    assert trial.summary["quarantined"] == {}
+    assert trial.truth("used")["2024-01-01", "K1"] == "-4000"
+    assert trial.truth("used")["2024-01-01", "E1"] == "2000"
+    assert trial.truth("feeding")["2024-01-01", "K1"] == "1"
+    why = {(r["window_start"][:10], r["area"], r["measure"]): r["reasons"] for r in trial.rows("decisions")}
+    assert why["2024-01-01", "K1", "used"] == "dominance:1 largest 9000>60% of 14000"
+    assert why["2024-01-02", "K1", "used"] == ""
 
 
 # -- recomputed ---------------------------------------------------------------------------------------
@@ -155,14 +191,19 @@ def few(parts: list[tuple[str, int]]) -> bool:
     return len(parts) < 4 or 100 * most > 60 * total
 
 
-def test_a_release_is_what_a_loop_in_plain_python_makes_of_the_same_files(trial: Trial) -> None:
+@pytest.mark.parametrize("levels", [["commune", "epci"], ["commune"]])
+def test_a_release_is_what_a_loop_in_plain_python_makes_of_the_same_files(
+    levels: list[str], trial: Trial
+) -> None:
+    """Also where the release group is none of the published levels."""
     used = uneven(trial)
+    trial.policy["areas"] = {"hierarchy": "iris-2026", "levels": levels, "group": "epci"}
     trial.put("energy", [(trial.homes[point][0], point, local(1), value) for point, value in used.items()])
     assert trial.run() == 0
     expected: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
     for point, value in used.items():
         partner, area, segment = trial.homes[point]
-        for where in (area, {"K1": "E1", "K2": "E1", "K3": "E2"}[area]):
+        for where in (area, {"K1": "E1", "K2": "E1", "K3": "E2"}[area])[: len(levels)]:
             for which in (segment, "*"):
                 expected[where, which].append((SUPPLIERS[partner], value))
     decided = {(row["area"], row["segment"]): row for row in trial.rows("decisions")}

@@ -47,6 +47,18 @@ def test_a_bad_row_is_counted_and_told_and_changes_nothing(
     assert POINT not in told
 
 
+def test_readings_of_a_partner_that_the_policy_does_not_name_are_refused_and_it_is_named(
+    trial: Trial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial.readings["energy"] += f"energy-x,{POINT},{local(1)},1\nenergy-x,{POINT},{local(9)},1\n"
+    assert trial.run() == 0
+    summary = trial.summary
+    assert (summary["read"], summary["admitted"], summary["refused"]) == (26, 24, {"no_product": 2})
+    assert trial.truth("used")["2024-01-01", "K1"] == "6000"
+    told = capsys.readouterr().err
+    assert "2 readings of partner energy-x in the file of input energy" in told
+
+
 def test_a_negative_water_register_is_quarantined(trial: Trial) -> None:
     trial.policy |= {
         "inputs": {"water": WATER},
@@ -57,6 +69,31 @@ def test_a_negative_water_register_is_quarantined(trial: Trial) -> None:
     trial.put("water", [("water-n", "w0", local(1), -5), ("water-n", "w0", local(2), 5)])
     assert trial.run() == 0
     assert trial.summary["quarantined"] == {"negative": 1}
+
+
+def ahead(trial: Trial, year: int) -> list[Reading]:
+    return [(row[0], row[1], row[2].replace("2024", str(year)), row[3]) for row in plain(trial)]
+
+
+@pytest.mark.parametrize("year", [2024, 2095])
+def test_a_reading_far_ahead_of_the_others_is_no_mark_of_its_partner(year: int, trial: Trial) -> None:
+    """Also where all lie ahead of the clock: the files decide, not the day of the run."""
+    late = [("energy-a", point, f"{year + 3}-01-01T00:00:00Z", 1) for point in [*trial.homes][:3]]
+    trial.put("energy", [*ahead(trial, year), *late] if year > 2024 else ahead(trial, year))
+    trial.readings["energy"] += f"energy-a,{POINT},2150-01-01T00:00:00Z,1\n"
+    assert trial.run() == 0
+    assert trial.summary["quarantined"] == {"far_future": 4 if year > 2024 else 1}
+    assert trial.truth("used")[f"{year}-01-01", "K1"] == "6000"
+    assert {date for date, _ in trial.truth("used")} == {f"{year}-01-01", f"{year}-01-02"}
+
+
+def test_with_now_nothing_depends_on_the_clock(trial: Trial, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trial.run("--now", local(1)) == 0  # the second day ends more than 24 h later
+    assert trial.summary["quarantined"] == {"far_future": 12}
+    assert trial.run("--now", local(2)) == 0
+    assert trial.summary["quarantined"] == {}
+    assert trial.run("--now", "today") == 2
+    assert "--now" in capsys.readouterr().err
 
 
 def test_a_row_of_too_many_fields_is_one_bad_row(trial: Trial) -> None:
@@ -88,6 +125,69 @@ def test_sites_that_contradict_are_named_and_their_readings_refused(
     told = capsys.readouterr().err
     assert f"partner energy-a, delivery point {POINT}" in told
     assert f"[{reason}]" in told
+
+
+def with_water(trial: Trial, area: str, segment: str) -> None:
+    """One home has water, too, and only such homes count."""
+    trial.policy |= {
+        "join": "premises",
+        "inputs": {
+            "energy": trial.policy["inputs"]["energy"],
+            "water": {key: value for key, value in WATER.items() if key != "max_gap"} | {"kind": "interval"},
+        },
+        "dimensions": ["segment"],
+    }
+    trial.homes["w"] = "water-n", area, segment
+    trial.premises = {"w": f"home-{POINT}"}
+    trial.put("water", [("water-n", "w", local(day), 1) for day in (1, 2)])
+
+
+def test_premises_that_do_not_count_are_told_with_who_must_act(
+    trial: Trial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_water(trial, area="K2", segment="house")
+    assert trial.run() == 0
+    assert ("2024-01-01", "K1") not in trial.truth("homes")
+    told = capsys.readouterr().err
+    assert "up to 1 premises do not count in each of 2 windows: their delivery points disagree" in told
+    assert "energy-a, water-n must compare" in told
+    assert "up to 11 premises do not count in each of 2 windows: the readings" in told
+    assert POINT not in told
+
+
+def test_premises_with_too_few_readings_are_told(trial: Trial, capsys: pytest.CaptureFixture[str]) -> None:
+    trial.policy["window"] = {"length": "P1D", "base": "PT1H", "timezone": "Europe/Paris"}
+    hours = [f"2024-01-01T{hour:02d}:00:00+01:00" for hour in range(24)]
+    rows = [(home[0], point, at, 1) for point, home in trial.homes.items() for at in hours]
+    trial.put("energy", [row for row in rows if row[1:3] != (POINT, hours[5])])
+    assert trial.run() == 0
+    assert trial.truth("homes")["2024-01-01", "K1"] == "5"
+    assert "up to 1 premises do not count in each of 1 windows: the readings" in capsys.readouterr().err
+
+
+def test_a_segment_that_one_partner_leaves_empty_is_the_other_s(
+    trial: Trial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_water(trial, area="K1", segment="")
+    assert trial.run() == 0
+    assert trial.truth("homes", "house")["2024-01-01", "K1"] == "1"
+    assert "disagree" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("holding", ["holding-w", "typo"])
+def test_a_waiver_of_a_holding_without_sites_is_without_effect_and_told(
+    holding: str, trial: Trial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiver = {"holding": holding, "column": "water", "basis": "Decree", "areas": ["epci"]}
+    trial.policy |= {
+        "inputs": trial.policy["inputs"] | {"water": WATER},
+        "disclosure": LAX | {"waivers": [waiver]},
+    }
+    trial.put("water", [])
+    trial.policy["window"]["on_stall"] = "release_without"
+    assert trial.run() == 0
+    assert f"the waiver of {holding} for water is without effect" in capsys.readouterr().err
+    assert trial.truth("used")["2024-01-01", "K1"] == "6000"
 
 
 def test_a_home_that_moves_counts_where_it_was(trial: Trial) -> None:
@@ -131,10 +231,6 @@ def other_input(trial: Trial) -> None:
     trial.readings = {"gas": trial.readings["energy"]}
 
 
-def stranger(trial: Trial) -> None:
-    trial.readings["energy"] += f"energy-x,{POINT},{local(1)},1\n"
-
-
 def cyclic_areas(trial: Trial) -> None:
     trial.areas = "area,parent,level\nK1,K2,commune\nK2,K1,commune\n"
 
@@ -161,7 +257,6 @@ def two_holdings(trial: Trial) -> None:
         (empty_sites, ["sites.csv", "empty_file"]),
         (no_column, ["energy.csv", "timestamp"]),
         (other_input, ["gas", "energy"]),
-        (stranger, ["energy-x", "unknown_partner"]),
         (cyclic_areas, ["K1"]),
         (unknown_parent, ["E9"]),
         (bad_consent, ["consent.csv", "line 2", "granted_from"]),
@@ -179,6 +274,15 @@ def test_a_file_that_is_wrong_stops_the_run_with_its_name(
     assert len(told.strip().splitlines()) == 1
     for word in named:
         assert word in told
+
+
+def test_a_run_that_fails_leaves_no_results_of_the_one_before(trial: Trial) -> None:
+    assert trial.run() == 0
+    (trial.folder / "out" / "mine.txt").write_text("kept")
+    assert {path.name for path in (trial.folder / "out").iterdir()} > {"releases.csv", "summary.json"}
+    empty_readings(trial)
+    assert trial.run() == 2
+    assert [path.name for path in (trial.folder / "out").iterdir()] == ["mine.txt"]
 
 
 def test_a_missing_file_is_bad_input() -> None:
@@ -214,6 +318,27 @@ def test_a_missing_or_empty_rule_is_refused(
     assert rule in told
     assert "[empty_rule]" in told
     assert not (trial.folder / "out" / "releases.csv").exists()
+
+
+@pytest.mark.parametrize("rule", ["rounding", "insider_margin", "zero_is_sensitive", "waivers"])
+def test_any_rule_left_empty_is_refused_and_leaves_no_release(rule: str, trial: Trial) -> None:
+    assert trial.run() == 0
+    trial.policy["disclosure"] = LAX | {rule: None}
+    assert trial.run() == 3
+    assert not any((trial.folder / "out").iterdir())
+    del trial.policy["disclosure"][rule]
+    assert trial.run() == 0
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"), [({}, True), ({"min_attestations": 1}, True), ({"min_attestations": 0}, False)]
+)
+def test_a_rule_that_is_not_enforced_yet_is_named(
+    stated: dict[str, int], told: bool, trial: Trial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial.policy["disclosure"] = LAX | stated
+    assert trial.run() == 0
+    assert ("not enforced yet" in capsys.readouterr().err) == told
 
 
 def test_without_readings_of_a_partner_nothing_is_released_and_it_is_named(

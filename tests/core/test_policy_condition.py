@@ -1,4 +1,4 @@
-"""A condition is one statistic, one comparison and one whole number; nothing else is ever run."""
+"""A condition is one statistic, one comparison and one number; nothing else is ever run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from broker.core.errors import InputError
 @pytest.mark.parametrize(
     ("text", "condition"),
     [
-        ("sum < 20000", Condition("sum", "<", 20000)),
-        (" mean>=5 ", Condition("mean", ">=", 5)),
-        ("max <= -3", Condition("max", "<=", -3)),
-        ("sum > 007", Condition("sum", ">", 7)),
+        ("sum < 20000", Condition("sum", "<", Fraction(20000))),
+        (" mean>=5 ", Condition("mean", ">=", Fraction(5))),
+        ("max <= -3", Condition("max", "<=", Fraction(-3))),
+        ("sum > 007", Condition("sum", ">", Fraction(7))),
+        ("sum < 0.50", Condition("sum", "<", Fraction(1, 2))),
+        ("max>=-0.000000000001", Condition("max", ">=", Fraction(-1, 10**12))),
     ],
 )
 def test_a_condition_is_read_and_written_in_one_form(text: str, condition: Condition) -> None:
     assert Condition.parse(text) == condition
+    assert isinstance(Condition.parse(text).threshold, Fraction)
     assert Condition.parse(str(condition)) == condition
 
 
@@ -33,7 +36,11 @@ def test_a_condition_is_read_and_written_in_one_form(text: str, condition: Condi
         "sum",
         "sum < ",
         "sum = 3",
-        "sum < 1.5",
+        "sum < .5",
+        "sum < 1.",
+        "sum < 1.2.3",
+        "sum < 1,5",
+        "sum < 0.0000000000001",
         "sum < 1e3",
         "kwh < 20",
         "sum < 1 or 1",
@@ -56,13 +63,12 @@ def test_nothing_else_parses(text: str) -> None:
 @given(
     st.sampled_from(["sum", "mean", "max"]),
     st.sampled_from(["<", "<=", ">", ">="]),
-    st.integers(-50, 50),
+    st.one_of(st.integers(-50, 50).map(str), st.decimals(-50, 50, places=3).map(str)),
     st.lists(st.integers(-40, 40), min_size=1),
 )
-def test_it_means_what_it_says_in_exact_numbers(
-    stat: str, op: str, threshold: int, totals: list[int]
-) -> None:
-    condition = Condition.parse(f"{stat} {op} {threshold}")
+def test_it_means_what_it_says_in_exact_numbers(stat: str, op: str, number: str, totals: list[int]) -> None:
+    condition, threshold = Condition.parse(f"{stat} {op} {number}"), Fraction(number)
+    assert Condition.parse(str(condition)) == condition
     value = {
         "sum": Fraction(sum(totals)),
         "mean": Fraction(sum(totals), len(totals)),

@@ -87,9 +87,17 @@ def _expected_home(
 
 def _place(rows: list[Row], home: bytes) -> tuple[str, str] | None:
     mine = [r for r in rows if r["premises"] == home]
-    first = min(r["window"] for r in mine)
-    places = {(r["area"], r["segment"]) for r in mine if r["window"] == first}
-    return places.pop() if len(places) == 1 else None
+    began: dict[tuple[Any, ...], Row] = {}
+    for r in sorted(mine, key=lambda r: int(r["window"])):
+        began.setdefault((r["measure"], r["kind"], r["partner"], r["point"], r["net"]), r)
+    areas = {r["area"] for r in _earliest([*began.values()])}
+    segments = {r["segment"] for r in _earliest([r for r in began.values() if r["segment"]])} or {""}
+    return (areas.pop(), segments.pop()) if len(areas) == len(segments) == 1 else None
+
+
+def _earliest(rows: list[Row]) -> list[Row]:
+    first = min((r["window"] for r in rows), default=0)
+    return [r for r in rows if r["window"] == first]
 
 
 def found(result: Units) -> dict[str, Any]:
@@ -131,7 +139,7 @@ def homes(draw: st.DrawFn) -> list[Row]:
                     covered=draw(st.sampled_from([DAY, DAY, DAY, DAY // 2])),
                     mask=draw(st.sampled_from([1, 3, 3, 2])),
                     area=draw(st.sampled_from(AREAS)) if slips else AREAS[0],
-                    segment=draw(st.sampled_from(SEGMENTS)) if slips else SEGMENTS[0],
+                    segment=draw(st.sampled_from([*SEGMENTS, ""])) if slips else SEGMENTS[0],
                 )
             )
     return rows
@@ -233,6 +241,38 @@ def test_a_premises_in_two_areas_at_once_counts_for_nothing() -> None:
     joined = of(rows, product())
     assert joined.eligible["premises"].to_list() == [H2]
     assert (joined.contested, joined.incomplete) == (1, 0)
+
+
+def test_an_empty_segment_contradicts_none() -> None:
+    rows = energy(ALL, segment="") + waters(ALL, segment="shop")
+    for joined in (of(rows, product()), of([*reversed(rows)], product())):
+        assert (joined.eligible.rows(), joined.contested) == ([(H1, AREAS[0], "shop")], 0)
+        assert {frame["segment"][0] for frame in joined.frames.values()} == {"shop"}
+    later = energy(ALL, segment="") + waters(range(1, DAYS), segment="shop")
+    assert of(later, product(coverage=Fraction(1, 2))).eligible["segment"].to_list() == ["shop"]
+    two = energy(ALL, segment="home") + waters(ALL, segment="shop") + waters(ALL, "w2", segment="")
+    assert of(two, product()).contested == 1
+
+
+def test_without_a_join_an_empty_segment_of_one_input_takes_the_others_in_counts_over_all() -> None:
+    rows = energy(ALL, segment="") + waters(ALL, segment="shop")
+    result = of(rows, product(join="none", homes=Count(kind="count")))
+    assert result.eligible.rows() == [(H1, AREAS[0], "shop")]
+    assert result.frames["energy"]["segment"].to_list() == [""]
+    counted = result.contributions_of("homes")
+    assert counted.select("segment", "value").rows() == [("shop", 1)] * 2
+    elsewhere = energy(ALL, segment="") + waters(ALL, segment="shop", area=AREAS[1])
+    assert of(elsewhere, product(join="none", homes=Count(kind="count"))).eligible.height == 0
+
+
+def test_partners_that_disagree_about_a_premises_are_named() -> None:
+    rows = energy(ALL) + waters(ALL, area=AREAS[1])
+    others = energy(ALL, "q", premises="h2", partner="b") + waters(ALL, "w2", premises="h2", partner="x")
+    for join in ("premises", "none"):
+        result = of(rows + others, product(join=join))
+        assert result.disagreeing == (("a", "w") if join == "premises" else ())
+    split = energy(ALL) + energy(ALL, "q", area=AREAS[1], partner="b")
+    assert of(split, product(join="none")).disagreeing == ("a", "b")
 
 
 def test_without_a_join_one_inputs_place_does_not_disturb_the_other() -> None:

@@ -174,6 +174,17 @@ def test_without_any_gap_an_interval_is_the_base_window(tmp_path: Path, base: st
     assert lengths(read(write(tmp_path, text), base=base)) == [minutes] * 3
 
 
+@pytest.mark.parametrize(("base", "hours"), [("P1D", 24), ("PT1H", 1)])
+def test_a_hole_in_the_readings_makes_no_interval_longer_than_the_base_window(
+    base: str, hours: int, tmp_path: Path
+) -> None:
+    """A partner with one home that was read on two days out of three must not lose both readings."""
+    holes = series("2026-01-05T00:00:00+01:00", timedelta(hours=2 * hours), 3)
+    assert lengths(read(write(tmp_path, rows(*holes)), base=base)) == [60 * hours] * 3
+    within = series("2026-01-09T00:00:00+01:00", timedelta(minutes=30), 2)
+    assert lengths(read(write(tmp_path, rows(*holes, *within)), base=base)) == [30] * 5
+
+
 def test_a_stated_interval_wins_over_the_gaps(tmp_path: Path) -> None:
     lines = [line + ",P1D" for line in series("2026-01-01T00:00:00+01:00", timedelta(days=1), 4)]
     lines += [line + ",PT30M" for line in series("2026-01-05T00:00:00+01:00", timedelta(minutes=30), 2)]

@@ -63,10 +63,14 @@ def test_streams_are_listed_for_the_plan() -> None:
         ("territory.yaml", head() | {"timezone": "Paris"}, ["timezone", "Europe/Paris"]),
         ("partners/en-a.yaml", {"name": "en-a"}, ["partners/en-a.yaml", "holding", "missing"]),
         ("partners/en-a.yaml", partner("en-z", "power"), ["partners/en-a.yaml", "en-z.yaml"]),
-        ("partners/en-a.yaml", partner("En-a", "power"), ["partners/en-a.yaml", "name"]),
+        (
+            "partners/en-a.yaml",
+            partner("En_a", "power"),
+            ["partners/en-a.yaml", "name", "lower case letters"],
+        ),
         ("partners/en-a.yaml", partner("en-a"), ["partners/en-a.yaml", "streams"]),
         ("partners/en-a.yaml", partner("en-a", "power", "power"), ["same name"]),
-        ("partners/en-a.yaml", partner("en-a", "a.b"), ["streams.0.name"]),
+        ("partners/en-a.yaml", partner("en-a", "a.b"), ["streams.0.name", "part of topics"]),
         ("partners/admin.yaml", partner("admin", "power"), ["partners/admin.yaml", "kept for the broker"]),
         ("partners/broker-x.yaml", partner("broker-x", "power"), ["kept for the broker"]),
         (

@@ -8,7 +8,8 @@ Invariants
 - Such an atom is no cell of the table, yet commune less its IRIS gives it away. Where an area has both
   premises of its own and premises further down, *hidden cells* (area, segment) and (area, margin) stand for
   the former: judged like the others, never published.
-- Premises outside the release groups are no part of the table; a level above the group has no cells in it.
+- Premises outside the release groups are no part of the table; a level above the group has no cells in it. The
+  group itself has cells only where its level is one of the policy's.
 - The tables of several groups are kept as one, to be computed in one pass. No cell and no atom belongs to two
   of them: what is true of one group's rows does not depend on the others'.
 - Cells come in the order (policy's level order, area, segment), hidden ones last; atoms in the order
@@ -155,15 +156,16 @@ def _build(
         raise ProgrammerError(
             "segment_is_margin", f"a site has the segment {MARGIN!r}, which names the margin"
         )
-    chains = {area: _chain(area, areas, levels, groups) for area in {area for area, _ in pairs}}
+    found = {area: _chain(area, areas, levels, groups) for area in {area for area, _ in pairs}}
+    chains = {area: chain for area, (chain, _) in found.items()}
     place = {(area, s): (chains[area][0], s if segmented else MARGIN) for area, s in pairs if chains[area]}
     atoms = sorted(set(place.values()))
     index = {atom: i for i, atom in enumerate(atoms)}
     above = {chain[0]: chain for chain in chains.values() if chain}
+    group_of = {area: group for chain, group in found.values() for area in chain}
     inner = {upper for chain in above.values() for upper in chain[1:] if upper in above}
     rank = {level: i for i, level in enumerate(levels)}
     level_of = {area: areas.level(area) for chain in above.values() for area in chain}
-    group_of = {area: chain[-1] for chain in above.values() for area in chain}
 
     homes = [_homes(area, segment, above[area], area in inner) for area, segment in atoms]
     keys = sorted(
@@ -211,14 +213,16 @@ def _homes(area: str, segment: str, chain: Sequence[str], inner: bool) -> set[tu
     return visible | {(area, part, True) for part in (segment, MARGIN)} if inner else visible
 
 
-def _chain(area: str, areas: AreaTree, levels: Sequence[str], groups: frozenset[str]) -> list[str]:
-    """The area and those above it up to its release group, as far as they are cells, lowest first."""
+def _chain(
+    area: str, areas: AreaTree, levels: Sequence[str], groups: frozenset[str]
+) -> tuple[list[str], str]:
+    """The area and those above it up to its release group, as far as they are cells, lowest first; the group."""
     chain: list[str] = []
     at: str | None = area
     while at is not None:
         if areas.level(at) in levels:
             chain.append(at)
         if at in groups:
-            return chain
+            return chain, at
         at = areas.parent(at)
-    return []  # the area lies outside the groups
+    return [], ""  # the area lies outside the groups
