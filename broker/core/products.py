@@ -103,7 +103,7 @@ class Units:
             raise ProgrammerError("no_condition", f"{measure} has no condition, hence no candidates")
         known = pl.concat(
             self.frames[name].select(
-                "home", "premises", "partner", *_PLACE, self._meets(name, condition).alias("met")
+                "home", "premises", "partner", *_PLACE, self.meets(name, condition).alias("met")
             )
             for name, condition in sorted(rule.where.items())
         )
@@ -116,13 +116,14 @@ class Units:
             .sort("home", "partner")
         )
 
-    def _meets(self, name: str, condition: Condition) -> pl.Expr:
+    def meets(self, name: str, condition: Condition) -> pl.Expr:
+        """Whether a row of the frame of input `name` meets a condition on it."""
         return _meets(condition, self.product.policy.inputs[name].factor)
 
     def _meeting(self, where: dict[str, Condition]) -> pl.DataFrame:
         """The homes (one column) that meet every condition, of which there is at least one."""
         met = [
-            self.frames[name].filter(self._meets(name, condition)).select("home")
+            self.frames[name].filter(self.meets(name, condition)).select("home")
             for name, condition in sorted(where.items())
         ]
         return reduce(_only, met).unique()

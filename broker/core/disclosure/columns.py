@@ -1,22 +1,24 @@
 """The columns of a release, one per measure: every visible cell of all its release groups, decided.
 
 For counts and sums, in this order: figures from the premises' contributions → primary rules → joint rule
-(conditions) → secondary suppression, group by group → values as printed. Means and ratios are functions of
-two decided columns. What a release promises stands in `release`.
+(conditions) → secondary suppression, group by group, of linked measures together (see `linked`) → values as
+printed. Means and ratios are functions of two decided columns. What a release promises stands in `release`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import reduce
+from typing import Final
 
 import numpy as np
 import polars as pl
 
 from broker.core.areas import AreaTree
-from broker.core.disclosure import joint, primary, rounding, secondary
+from broker.core.disclosure import joint, linked, primary, rounding, secondary
 from broker.core.disclosure.figures import Figures, figures
 from broker.core.disclosure.table import BoolArray, IntArray, Table, build
 from broker.core.policy import Count, Mean, Policy, Ratio, Sum, unit_divisor
@@ -43,6 +45,31 @@ class Column:
     mass: list[int] | None
 
 
+@dataclass
+class _Judged:
+    """A measure's cells by themselves, hidden ones included; `given_up` is what secondary suppression adds.
+
+    column: the input that it adds up, or that its premises are counted of (None: see `_alone`).
+    """
+
+    measure: Count | Sum
+    column: str | None
+    table: Table
+    contributions: pl.DataFrame
+    found: Figures
+    unsafe: Reasons
+    is_unsafe: BoolArray = field(init=False)
+    given_up: BoolArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.is_unsafe = np.zeros(self.table.cells.height, dtype=bool)
+        self.is_unsafe[[*self.unsafe]] = True
+        self.given_up = np.zeros_like(self.is_unsafe)
+
+
+_ALONE: Final = np.ones((1, 1), dtype=np.int8)  # the membership of a measure that is decided by itself
+
+
 class Decider:
     """The counts and sums of one release; keeps what several measures share."""
 
@@ -55,7 +82,7 @@ class Decider:
         self._units = units
         self._key = rounding_key
         self._tables: dict[str | None, Table] = {}
-        self._patterns: dict[tuple[int, str, bytes, bytes], BoolArray] = {}
+        self._patterns: dict[tuple[int, str, bytes, bytes, bytes], BoolArray] = {}
         rules = policy.disclosure
         self._rules = primary.Rules(
             min_contributors=rules.min_contributors,
@@ -66,19 +93,33 @@ class Decider:
             zero_is_sensitive=rules.zero_is_sensitive,
         )
 
-    def column(self, name: str, measure: Count | Sum) -> Column:
-        """All visible cells of one measure."""
-        table = self._table(measure)
+    def columns(self, measures: Mapping[str, Count | Sum]) -> dict[str, Column]:
+        """All visible cells of the release's counts and sums, by measure."""
+        judged = {name: self._judged(name, measure) for name, measure in measures.items()}
+        alike: dict[tuple[str, str | None], list[_Judged]] = defaultdict(list)
+        for each in judged.values():
+            alike[each.measure.kind, each.column].append(each)
+        for together in alike.values():
+            self._secondary(together)
+        return {name: self._decided(each) for name, each in judged.items()}
+
+    def _judged(self, name: str, measure: Count | Sum) -> _Judged:
+        alone = self._alone(measure)
+        table = self._table(alone)
         contributions = self._units.contributions_of(name)
         found = figures(contributions, table, counting=isinstance(measure, Count), depth=self._rules.depth)
         unsafe = self._unsafe(name, measure, table, found)
-        given_up = self._secondary(table, unsafe, found.n)
+        column = measure.input if isinstance(measure, Sum) else alone
+        return _Judged(measure, column, table, contributions, found, unsafe)
+
+    def _decided(self, judged: _Judged) -> Column:
+        table, found, unsafe = judged.table, judged.found, judged.unsafe
         cells = range(table.visible.height)  # visible cells come first
-        why = [unsafe.get(cell, ("secondary",) if given_up[cell] else ()) for cell in cells]
-        exact = self._exact(measure, found.total[: len(cells)])
+        why = [unsafe.get(cell, ("secondary",) if judged.given_up[cell] else ()) for cell in cells]
+        exact = self._exact(judged.measure, found.total[: len(cells)])
         return Column(
             cells=table.visible,
-            value=self._printed(measure, table, contributions, exact, why),
+            value=self._printed(judged.measure, table, judged.contributions, exact, why),
             true_value=[*exact],
             contributors=found.n[: len(cells)].tolist(),
             holdings=np.count_nonzero(found.customers[: len(cells)], axis=1).tolist(),
@@ -87,17 +128,22 @@ class Decider:
             mass=found.weight[: len(cells)].tolist(),
         )
 
-    def _eligible(self, measure: Count | Sum) -> pl.DataFrame:
-        """One row per premises that the measure can count: of all inputs joined, or of its input alone."""
-        if self._policy.join == "none" and measure.input is not None:
-            return self._units.frames[measure.input].unique("home")
-        return self._units.eligible
+    def _alone(self, measure: Count | Sum) -> str | None:
+        """The input whose premises the measure can count whatever the other inputs have; None: of all inputs,
+        joined, or of any."""
+        if self._policy.join == "premises":
+            return None
+        only = next(iter(self._policy.inputs)) if len(self._policy.inputs) == 1 else None
+        return measure.input or only
 
-    def _table(self, measure: Count | Sum) -> Table:
-        alone = measure.input if self._policy.join == "none" else None
+    def _eligible(self, alone: str | None) -> pl.DataFrame:
+        """One row per premises that can count."""
+        return self._units.eligible if alone is None else self._units.frames[alone].unique("home")
+
+    def _table(self, alone: str | None) -> Table:
         if alone not in self._tables:
             levels, segmented = self._policy.areas.levels, "segment" in self._policy.dimensions
-            eligible = self._units.frames[alone] if alone else self._units.eligible
+            eligible = self._units.eligible if alone is None else self._units.frames[alone]
             self._tables[alone] = build(eligible, self._areas, levels, self._groups, segmented=segmented)
         return self._tables[alone]
 
@@ -112,7 +158,7 @@ class Decider:
         if len(measure.where) > 1:
             extra = joint.findings(self._unknown_candidates(name, measure), table, margin)
         elif measure.where:
-            extra = joint.single_condition(found.n, table.count(self._eligible(measure)), margin)
+            extra = joint.single_condition(found.n, table.count(self._eligible(self._alone(measure))), margin)
         for cell, more in extra.items():
             reasons[cell] = (*reasons.get(cell, ()), *more)
         return reasons
@@ -154,31 +200,48 @@ class Decider:
                 waived[covered, holdings.index(waiver.holding)] = True
         return waived
 
-    def _secondary(self, table: Table, unsafe: Reasons, premises: IntArray) -> BoolArray:
-        """Which cells are suppressed for the unsafe ones' sake: each group's table by itself."""
-        is_unsafe = np.zeros(table.cells.height, dtype=bool)
-        is_unsafe[[*unsafe]] = True
-        given_up = np.zeros_like(is_unsafe)
-        for group in sorted(set(table.cells["group"].filter(pl.Series(is_unsafe)))):
+    def _secondary(self, together: list[_Judged]) -> None:
+        """Give up cells of measures of one value column for the unsafe ones' sake: each group by itself, and in
+        it measures that are not linked each by itself."""
+        table = together[0].table
+        unsafe = np.logical_or.reduce([each.is_unsafe for each in together])
+        unsafe_in = set(table.cells["group"].filter(pl.Series(unsafe)))
+        if not unsafe_in:
+            return
+        measures = [each.measure for each in together]
+        several = linked.memberships(measures, self._policy, self._units, table) if len(measures) > 1 else {}
+        for group in sorted(unsafe_in):
             cells = table.of_group(group)
-            given_up[cells] = self._pattern(table, group, cells, is_unsafe[cells], premises[cells])
-        return given_up
+            membership = several.get(group)
+            chosen = [] if membership is None else linked.linked(membership)
+            blocks = [([i], _ALONE) for i in range(len(together)) if i not in chosen]
+            if membership is not None and chosen:
+                blocks.append((chosen, membership[chosen]))
+            for block, rows in blocks:
+                given_up = self._pattern(table, group, cells, [together[i] for i in block], rows)
+                for i, pattern in zip(block, given_up, strict=True):
+                    together[i].given_up[cells] = pattern
 
     def _pattern(
-        self, table: Table, group: str, cells: IntArray, unsafe: BoolArray, premises: IntArray
+        self, table: Table, group: str, cells: IntArray, block: list[_Judged], membership: linked.Membership
     ) -> BoolArray:
-        """Of one group's cells; the same for measures that agree in what is unsafe and in what is dear."""
-        key = (id(table), group, unsafe.tobytes(), premises.tobytes())
+        """Of one group's cells, measures × cells; the same for blocks that agree in what is unsafe and in what
+        is dear."""
+        unsafe = np.array([each.is_unsafe[cells] for each in block])
+        premises = np.array([each.found.n[cells] for each in block])
+        key = (id(table), group, membership.tobytes(), unsafe.tobytes(), premises.tobytes())
         if key not in self._patterns:
             rank = {level: i for i, level in enumerate(self._policy.areas.levels)}
-            names = table.cells[cells].select("area", "level", "segment", "hidden").iter_rows()
+            names = table.cells[cells].select("area", "level", "segment", "hidden").rows()
             order = sorted(
-                (area != group, -int(premises[i]), rank[level], area, segment, i)
+                (area != group, -int(premises[m, i]), rank[level], area, segment, m * len(cells) + i)
+                for m in range(len(block))
                 for i, (area, level, segment, hidden) in enumerate(names)
-                if not hidden and not unsafe[i]
+                if not hidden and not unsafe[m, i]
             )
             candidates = np.array([row[-1] for row in order], dtype=np.int64)
-            self._patterns[key] = secondary.suppress(table.incidence(cells), unsafe, candidates)
+            rows = np.kron(membership, table.incidence(cells))
+            self._patterns[key] = secondary.suppress(rows, unsafe.ravel(), candidates).reshape(unsafe.shape)
         return self._patterns[key]
 
     def _exact(self, measure: Count | Sum, totals: IntArray) -> list[Decimal]:
