@@ -85,6 +85,7 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
 Words = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Key = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+Area = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Span = Annotated[str, AfterValidator(_span)]
 Exact = Annotated[Fraction, BeforeValidator(_exact), PlainSerializer(_shortest)]
@@ -258,14 +259,13 @@ class Rounding(_Model):
 
 
 class Waiver(_Model):
-    """`holding` accepts that its part of `column` (an input) shows at these levels; `basis`: the law that
-    says so.
-    """
+    """`holding` accepts that its part of `column` (an input) shows at these levels and in the areas of these
+    codes, nowhere else; `basis`: the law that says so."""
 
     holding: Name
     column: Key
     basis: Words
-    areas: Annotated[Keys, Field(min_length=1)]
+    areas: Annotated[tuple[Area, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class Disclosure(_Model):

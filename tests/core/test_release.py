@@ -157,20 +157,24 @@ def test_a_partner_of_both_inputs_is_asked_about_the_homes_that_it_does_not_know
 
 
 @pytest.mark.parametrize(
-    ("areas", "open_levels"),
+    ("areas", "opened"),
     [
         ([], set()),
         (["iris"], {"iris"}),
-        (["commune"], {"iris", "commune"}),
-        (["epci"], {"iris", "commune", "epci"}),
+        (["commune"], {"commune"}),
+        (["epci"], {"epci"}),
+        (["iris", "epci"], {"iris", "epci"}),
+        (["E0C1"], {"E0C1"}),
+        (["E0"], {"epci"}),
+        (["E0C1", "iris", "E0C2"], {"E0C1", "E0C2", "iris"}),
     ],
 )
-def test_a_waiver_covers_its_areas_and_what_lies_below_never_above(
-    areas: list[str], open_levels: set[str]
+def test_a_waiver_covers_the_levels_and_areas_that_were_signed_and_nothing_finer(
+    areas: list[str], opened: set[str]
 ) -> None:
     parts = [
         Part(i, "water-n", code, "flat", 50_000)
-        for i, code in enumerate(c for c in AREAS.codes if "I" in c for _ in range(20))
+        for i, code in enumerate(c for c in AREAS.codes if c != "E0" for _ in range(20))
     ]
     waivers = [{"holding": "water-n", "column": "water", "basis": "Decree", "areas": areas}] if areas else []
     policy = product(
@@ -178,10 +182,23 @@ def test_a_waiver_covers_its_areas_and_what_lies_below_never_above(
         ("measures", {"litres": {"kind": "sum", "input": "water", "unit": "L"}}),
         ("disclosure.waivers", waivers),
     )
-    given = units(policy, {"energy": [], "water": parts})
-    decision = run(policy, given)
-    waived = {row["level"] for row in decision.cells.iter_rows(named=True) if not row["primary"]}
-    assert waived == open_levels
+    decision = run(policy, units(policy, {"energy": [], "water": parts}))
+    waived = {row["area"] for row in decision.cells.iter_rows(named=True) if not row["primary"]}
+    assert waived == {code for code in AREAS.codes if {code, AREAS.level(code)} & opened}
+
+
+def test_homes_of_a_commune_itself_need_the_waiver_of_its_neighbourhoods() -> None:
+    areas = tree(1, 1)
+    parts = [Part(i, "water-n", "E0C0I0" if i < 20 else "E0C0", "flat", 50_000) for i in range(40)]
+    measures = {"litres": {"kind": "sum", "input": "water", "unit": "L"}}
+    for levels, published in (
+        (["iris", "commune", "epci"], {"E0C0I0", "E0C0", "E0"}),
+        (["commune", "epci"], {"E0C0", "E0"}),
+    ):
+        waiver = {"holding": "water-n", "column": "water", "basis": "Decree", "areas": levels}
+        policy = product(("join", "none"), ("measures", measures), ("disclosure.waivers", [waiver]))
+        cells = by_cell(run(policy, units(policy, {"energy": [], "water": parts}), areas), "litres")
+        assert {area for (area, _), row in cells.items() if row["status"] == "published"} == published
 
 
 # --- means, ratios, rounding -----------------------------------------------------------------------------

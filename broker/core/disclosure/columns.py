@@ -185,18 +185,23 @@ class Decider:
     def _waived(self, name: str, measure: Count | Sum, table: Table, holdings: list[str]) -> BoolArray | None:
         """Cells × holdings: where a waiver covers the measure's cells.
 
-        A waiver names levels or codes; it covers the cells of those areas and of everything below them,
-        never those above. Its column is an input, that input's stream measure or a measure of this policy.
+        A waiver names levels or codes of areas, and covers the cells of those levels and areas only: figures
+        that are finer than what was signed stay protected. What an area's own premises are besides those
+        further down (a hidden cell) is of the level below. Its column is an input, that input's stream measure
+        or a measure of this policy.
         """
         columns = {name}
         if measure.input is not None:
             columns |= {measure.input, self._policy.inputs[measure.input].measure}
+        levels = self._policy.areas.levels
+        below = dict(zip(levels[1:], levels, strict=False))
+        area = pl.when(~pl.col("hidden")).then("area")
+        level = pl.when("hidden").then(pl.col("level").replace(below)).otherwise("level")
         waived = np.zeros((table.cells.height, len(holdings)), dtype=bool)
         for waiver in self._policy.disclosure.waivers:
             if waiver.column in columns and waiver.holding in holdings:
-                named = pl.col("ancestor", "level").is_in(waiver.areas)
-                below = self._areas.ancestors.filter(pl.any_horizontal(named))["area"]
-                covered = table.cells["area"].is_in(below.implode()).to_numpy()
+                named = area.is_in(waiver.areas) | level.is_in(waiver.areas)
+                covered = table.cells.select(named.fill_null(value=False)).to_series().to_numpy()
                 waived[covered, holdings.index(waiver.holding)] = True
         return waived
 
