@@ -108,7 +108,13 @@ class Decider:
         table = self._table(alone)
         contributions = self._units.contributions_of(name)
         found = figures(contributions, table, counting=isinstance(measure, Count), depth=self._rules.depth)
-        unsafe = self._unsafe(name, measure, table, found)
+        readers = self._readers(contributions)
+        split = (
+            None
+            if readers is None
+            else figures(readers, table, counting=found.counting, depth=self._rules.depth)
+        )
+        unsafe = self._unsafe(name, measure, table, found, split)
         column = measure.input if isinstance(measure, Sum) else alone
         return _Judged(measure, column, table, contributions, found, unsafe)
 
@@ -147,11 +153,26 @@ class Decider:
             self._tables[alone] = build(eligible, self._areas, levels, self._groups, segmented=segmented)
         return self._tables[alone]
 
-    def _unsafe(self, name: str, measure: Count | Sum, table: Table, found: Figures) -> Reasons:
+    def _readers(self, contributions: pl.DataFrame) -> pl.DataFrame | None:
+        """The contributions with the partners that may read the release in the place of their holdings, None
+        where that changes nothing: a holding's only partner is the holding."""
+        pairs = contributions.select("partner", "holding").unique()
+        sisters = pairs.filter(pairs["holding"].is_duplicated())["partner"].unique()
+        if "public" not in self._policy.recipients:
+            sisters = sisters.filter(sisters.is_in(self._policy.recipients))
+        if sisters.is_empty():
+            return None
+        own = pl.format("reader {}", "partner")  # no holding's name has a space
+        reads = pl.col("partner").is_in(sisters.implode())
+        return contributions.with_columns(holding=pl.when(reads).then(own).otherwise("holding"))
+
+    def _unsafe(
+        self, name: str, measure: Count | Sum, table: Table, found: Figures, readers: Figures | None
+    ) -> Reasons:
         """Why cells are unsafe by themselves: primary rules, then the rules on conditions."""
         market = measure.input is not None or len(self._policy.inputs) == 1
         waived = self._waived(name, measure, table, found.holdings)
-        verdicts = primary.judge(found, self._rules, market=market, waived=waived)
+        verdicts = primary.judge(found, self._rules, market=market, waived=waived, readers=readers)
         reasons: Reasons = {cell: verdict.reasons for cell, verdict in verdicts.items()}
         margin = self._policy.disclosure.insider_margin
         extra: dict[int, list[str]] = {}
