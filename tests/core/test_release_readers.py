@@ -1,5 +1,4 @@
-"""Promises about those who read a release and are in it themselves: what their own data leave over is judged
-too."""
+"""Promises about partners of one holding: what one reads of the other, and what they know together."""
 
 from __future__ import annotations
 
@@ -89,3 +88,35 @@ def test_a_partner_that_is_alone_in_its_holding_is_judged_once() -> None:
     )
     row = by_cell(run(policy, units(policy, {"energy": parts, "water": []}), ONE), "homes")["E0", "*"]
     assert row["reasons"] == "without_each_holding:energy-a:min_contributors:3<10"
+
+
+def regie(unknown: int) -> dict[str, list[Part]]:
+    """A municipal holding of two partners has both of 60 homes and the energy alone of `unknown` more, all dark;
+    140 homes are others'."""
+    energy, water = [], []
+    for i in range(200 + unknown):
+        known, alone = i < 60, i >= 200
+        supplier = "energy-a" if known or alone else PARTNERS[1 + i // 4 % 2]
+        energy.append(Part(i, supplier, "E0C0I0", "flat", 0 if alone or i % 2 else 90_000))
+        operator = "water-n" if known else "water-s"
+        water.append(Part(i, operator, "E0C0I0", "flat", 0 if (i % 2 if alone else i // 2 % 2) else 10**9))
+    return {"energy": energy, "water": water}
+
+
+@pytest.mark.parametrize("unknown", [0, 1, 4, 9, 10, 20])
+def test_what_two_partners_of_a_holding_know_together_is_not_unknown(unknown: int) -> None:
+    policy = product(
+        (
+            "measures",
+            {"vacant": {"kind": "count", "where": {"energy": "sum < 20000", "water": "sum < 300000"}}},
+        )
+    )
+    found = units(policy, regie(unknown))
+    city = pl.when(pl.col("partner").is_in(["energy-a", "water-n"])).then(pl.lit("city")).otherwise("holding")
+    frames = {name: rows.with_columns(holding=city) for name, rows in found.frames.items()}
+    apart = by_cell(run(policy, found, ONE), "vacant")["E0", "*"]
+    together = by_cell(run(policy, replace(found, frames=frames), ONE), "vacant")["E0", "*"]
+    assert apart["status"] == "published", apart["reasons"]  # control: two holdings
+    # Of the homes that both serve the holding knows all; of the others at least five count and five do not.
+    short = [reason for reason in together["reasons"].split(";") if reason.startswith("insider_margin:city")]
+    assert bool(short) is (0 < unknown < 10), together["reasons"]

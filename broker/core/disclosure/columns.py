@@ -8,7 +8,7 @@ printed. Means and ratios are functions of two decided columns. What a release p
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import reduce
@@ -22,7 +22,7 @@ from broker.core.disclosure import joint, linked, primary, rounding, secondary
 from broker.core.disclosure.figures import Figures, figures
 from broker.core.disclosure.table import BoolArray, IntArray, Table, build
 from broker.core.policy import Count, Mean, Policy, Ratio, Sum, unit_divisor
-from broker.core.products import Units
+from broker.core.products import Units, Who
 
 Reasons = dict[int, tuple[str, ...]]  # by cell; those without are safe by themselves
 
@@ -108,13 +108,7 @@ class Decider:
         table = self._table(alone)
         contributions = self._units.contributions_of(name)
         found = figures(contributions, table, counting=isinstance(measure, Count), depth=self._rules.depth)
-        readers = self._readers(contributions)
-        split = (
-            None
-            if readers is None
-            else figures(readers, table, counting=found.counting, depth=self._rules.depth)
-        )
-        unsafe = self._unsafe(name, measure, table, found, split)
+        unsafe = self._unsafe(name, measure, table, contributions, found)
         column = measure.input if isinstance(measure, Sum) else alone
         return _Judged(measure, column, table, contributions, found, unsafe)
 
@@ -142,16 +136,29 @@ class Decider:
         only = next(iter(self._policy.inputs)) if len(self._policy.inputs) == 1 else None
         return measure.input or only
 
-    def _eligible(self, alone: str | None) -> pl.DataFrame:
-        """One row per premises that can count."""
-        return self._units.eligible if alone is None else self._units.frames[alone].unique("home")
-
     def _table(self, alone: str | None) -> Table:
         if alone not in self._tables:
             levels, segmented = self._policy.areas.levels, "segment" in self._policy.dimensions
             eligible = self._units.eligible if alone is None else self._units.frames[alone]
             self._tables[alone] = build(eligible, self._areas, levels, self._groups, segmented=segmented)
         return self._tables[alone]
+
+    def _unsafe(
+        self, name: str, measure: Count | Sum, table: Table, contributions: pl.DataFrame, found: Figures
+    ) -> Reasons:
+        """Why cells are unsafe by themselves: primary rules, then the rules on conditions."""
+        market = measure.input is not None or len(self._policy.inputs) == 1
+        waived = self._waived(name, measure, table, found.holdings)
+        split = self._readers(contributions)
+        readers = (
+            None if split is None else figures(split, table, counting=found.counting, depth=self._rules.depth)
+        )
+        verdicts = primary.judge(found, self._rules, market=market, waived=waived, readers=readers)
+        reasons: Reasons = {cell: verdict.reasons for cell, verdict in verdicts.items()}
+        for more in self._about_conditions(name, measure, table, contributions):
+            for cell, why in more.items():
+                reasons[cell] = (*reasons.get(cell, ()), *why)
+        return reasons
 
     def _readers(self, contributions: pl.DataFrame) -> pl.DataFrame | None:
         """The contributions with the partners that may read the release in the place of their holdings, None
@@ -166,42 +173,36 @@ class Decider:
         reads = pl.col("partner").is_in(sisters.implode())
         return contributions.with_columns(holding=pl.when(reads).then(own).otherwise("holding"))
 
-    def _unsafe(
-        self, name: str, measure: Count | Sum, table: Table, found: Figures, readers: Figures | None
-    ) -> Reasons:
-        """Why cells are unsafe by themselves: primary rules, then the rules on conditions."""
-        market = measure.input is not None or len(self._policy.inputs) == 1
-        waived = self._waived(name, measure, table, found.holdings)
-        verdicts = primary.judge(found, self._rules, market=market, waived=waived, readers=readers)
-        reasons: Reasons = {cell: verdict.reasons for cell, verdict in verdicts.items()}
+    def _about_conditions(
+        self, name: str, measure: Count | Sum, table: Table, contributions: pl.DataFrame
+    ) -> Iterator[dict[int, list[str]]]:
         margin = self._policy.disclosure.insider_margin
-        extra: dict[int, list[str]] = {}
         if len(measure.where) > 1:
-            extra = joint.findings(self._unknown_candidates(name, measure), table, margin)
+            yield joint.findings(self._unknown_candidates(name, measure, "partner"), table, margin)
+            yield joint.findings(self._unknown_candidates(name, measure, "holding"), table, margin, "holding")
         elif measure.where:
-            extra = joint.single_condition(found.n, table.count(self._eligible(self._alone(measure))), margin)
-        for cell, more in extra.items():
-            reasons[cell] = (*reasons.get(cell, ()), *more)
-        return reasons
+            (condition,) = measure.where
+            parts = self._units.frames[condition]
+            yield joint.single_condition(parts, contributions["home"], table, margin)
 
-    def _unknown_candidates(self, name: str, measure: Count | Sum) -> pl.DataFrame:
-        """Each partner's candidates, less the homes of which it alone has every condition's readings.
+    def _unknown_candidates(self, name: str, measure: Count | Sum, who: Who) -> pl.DataFrame:
+        """Each partner's (or holding's) candidates, less the homes of which it alone has every condition's
+        readings.
 
         Those it knows anyway (a municipal utility of water and energy): what it must not learn is the
-        others'.
+        others'. A holding with one partner knows what that one knows, and is left out.
         """
-        partners = (set(self._policy.inputs[condition].partners) for condition in measure.where)
-        if not set.intersection(*partners):
-            return self._units.candidates(name)
+        frames = [self._units.frames[condition] for condition in measure.where]
+        candidates = self._units.candidates(name, who)
+        if who == "holding":
+            pairs = pl.concat([frame.select("holding", "partner") for frame in frames]).unique()
+            several = pairs.filter(pairs["holding"].is_duplicated())["holding"]
+            candidates = candidates.filter(pl.col("holding").is_in(several.implode()))
         alone = [
-            self._units.frames[condition]
-            .select("home", "partner")
-            .unique()
-            .filter(~pl.col("home").is_duplicated())
-            for condition in measure.where
+            frame.select("home", who).unique().filter(~pl.col("home").is_duplicated()) for frame in frames
         ]
-        known = reduce(lambda left, right: left.join(right, on=["home", "partner"], how="semi"), alone)
-        return self._units.candidates(name).join(known, on=["home", "partner"], how="anti")
+        known = reduce(lambda left, right: left.join(right, on=["home", who], how="semi"), alone)
+        return candidates.join(known, on=["home", who], how="anti")
 
     def _waived(self, name: str, measure: Count | Sum, table: Table, holdings: list[str]) -> BoolArray | None:
         """Cells × holdings: where a waiver covers the measure's cells.
