@@ -9,7 +9,7 @@ float.
 | min_contributors k | premises | 0 < n < k | 0 |
 | dominance (n, k) | premises | x1+…+xn > k/100·X | 100/k·(x1+…+xn) − X |
 | min_holdings h | holding | fewer than h | p/100·x1 |
-| p_percent | holding | X − xs − xr < p/100·xs | p/100·xs − (X − xs − xr) |
+| p_percent (0: off) | holding | X − xs − xr < p/100·xs | p/100·xs − (X − xs − xr) |
 | without_each_holding | premises | the rest is neither empty nor safe by the first two rules | the rest's |
 | zero_is_sensitive | – | X = 0 although premises contribute, or are eligible to | exempt |
 
@@ -164,7 +164,7 @@ def _holding_rules(
     for cell in np.flatnonzero(judged & (number < rules.min_holdings)).tolist():
         level = rules.p / 100 * int(parts[cell].max())
         yield cell, f"min_holdings:{number[cell]}<{rules.min_holdings}", level
-    if not market:
+    if not market or not rules.p:  # 0 switches the rule off, also where the rest of a count is below nothing
         return
     s = np.where(protected, parts, -1).argmax(axis=1)[:, None]
     x_s = np.take_along_axis(parts, s, axis=1)[:, 0]
