@@ -175,7 +175,7 @@ def _product(bit: int, active: Activation, known: list[Stream], areas: AreaTree,
         )
     _check_areas(policy, areas)
     inputs = {name: _streams_of(policy, name, spec, known) for name, spec in sorted(policy.inputs.items())}
-    _check_waivers(policy, inputs)
+    _check_waivers(policy, inputs, areas)
     absent = sorted(set(policy.references) - set(active.references))
     if absent:
         raise _bad(policy.product, f"the dates of reference {', '.join(absent)} were not given: add its file")
@@ -238,8 +238,15 @@ def _check_areas(policy: Policy, areas: AreaTree) -> None:
             )
 
 
-def _check_waivers(policy: Policy, inputs: dict[str, tuple[Stream, ...]]) -> None:
+def _check_waivers(policy: Policy, inputs: dict[str, tuple[Stream, ...]], areas: AreaTree) -> None:
     for waiver in policy.disclosure.waivers:
+        lost = sorted(set(waiver.areas) - set(policy.areas.levels) - set(areas.codes))
+        if lost:
+            raise _bad(
+                policy.product,
+                f"a waiver names {', '.join(lost)}: neither a level of the policy nor an area of "
+                f"{areas.hierarchy}",
+            )
         holdings = sorted({stream.holding for stream in inputs[waiver.column]})
         if waiver.holding not in holdings:
             raise _bad(

@@ -12,6 +12,7 @@ Invariants
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -335,9 +336,14 @@ def _about_waivers(policy: Policy) -> list[str]:
         at = f"disclosure.waivers.{index}"
         if waiver.column not in policy.inputs:
             problems.append(f"`{at}.column` is `{waiver.column}`: write an input, {', '.join(policy.inputs)}")
-        lost = [level for level in waiver.areas if level not in levels]
+        # Area codes are looked up when the territory is known; a word in small letters can only be a level.
+        words = [area for area in waiver.areas if not re.search("[0-9A-Z]", area)]
+        lost = [level for level in words if level not in levels]
         if lost:
-            problems.append(f"`{at}.areas` names {', '.join(lost)}: write levels, {', '.join(levels)}")
+            problems.append(
+                f"`{at}.areas` names {', '.join(lost)}: write levels, {', '.join(levels)}, or codes "
+                "of areas, which hold a digit or a capital"
+            )
     return problems
 
 

@@ -206,9 +206,8 @@ class Rounding(_Model):
 
 
 class Waiver(_Model):
-    """`holding` accepts that its part of `column` (an input) shows at these levels; `basis`: the law that
-    says so.
-    """
+    """`holding` accepts that its part of `column` (an input) shows at these levels and in the areas of these
+    codes, nowhere else; `basis`: the law that says so."""
 
     holding: Line
     column: Name

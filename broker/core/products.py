@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass
 from functools import reduce
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import polars as pl
@@ -43,6 +43,7 @@ from broker.core.errors import ProgrammerError
 from broker.core.plan import Domain, Product
 from broker.core.policy import Count, Sum
 
+Who = Literal["partner", "holding"]
 _PLACE: Final = ["area", "segment"]
 _WHO: Final = ["premises", "group"]
 _PART: Final = ["home", "premises", "holding", "partner"]
@@ -96,8 +97,8 @@ class Units:
         value = pl.col("value") if isinstance(rule, Sum) else pl.lit(1, pl.Int64).alias("value")
         return parts.select(*_PART, *_PLACE, value)
 
-    def candidates(self, measure: str) -> pl.DataFrame:
-        """What each partner knows of a joint count: DataFrame[home, premises, partner, area, segment,
+    def candidates(self, measure: str, who: Who = "partner") -> pl.DataFrame:
+        """What each partner (or holding) knows of a joint count: DataFrame[home, premises, <who>, area, segment,
         counted].
 
         One row per premises and partner such that the premises meets the conditions on every input to which
@@ -108,26 +109,27 @@ class Units:
             raise ProgrammerError("no_condition", f"{measure} has no condition, hence no candidates")
         known = pl.concat(
             self.frames[name].select(
-                "home", "premises", "partner", *_PLACE, self._meets(name, condition).alias("met")
+                "home", "premises", who, *_PLACE, self.meets(name, condition).alias("met")
             )
             for name, condition in sorted(rule.where.items())
         )
         counted = pl.col("home").is_in(self._meeting(rule.where)["home"].implode())
         return (
-            known.group_by("home", "partner")
+            known.group_by("home", who)
             .agg(pl.col("premises", *_PLACE).first(), pl.col("met").all())
             .filter("met")
-            .select("home", "premises", "partner", *_PLACE, counted.alias("counted"))
-            .sort("home", "partner")
+            .select("home", "premises", who, *_PLACE, counted.alias("counted"))
+            .sort("home", who)
         )
 
-    def _meets(self, name: str, condition: Condition) -> pl.Expr:
+    def meets(self, name: str, condition: Condition) -> pl.Expr:
+        """Whether a row of the frame of input `name` meets a condition on it."""
         return _meets(condition, self.product.policy.inputs[name].factor)
 
     def _meeting(self, where: dict[str, Condition]) -> pl.DataFrame:
         """The homes (one column) that meet every condition, of which there is at least one."""
         met = [
-            self.frames[name].filter(self._meets(name, condition)).select("home")
+            self.frames[name].filter(self.meets(name, condition)).select("home")
             for name, condition in sorted(where.items())
         ]
         return reduce(_only, met).unique()

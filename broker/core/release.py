@@ -1,9 +1,9 @@
 """Decide one release: all cells of one product, window and release group, together and once.
 
 The order: figures of every cell from the premises' contributions → primary rules → joint rule (conditions) →
-secondary suppression, measure by measure → values as printed → means and ratios of what is published (see
-`disclosure.columns`). The releases of several groups are decided in one pass, for speed: none depends on
-which others are.
+secondary suppression, of measures that give each other away together → values as printed → means and ratios of
+what is published (see `disclosure.columns`). The releases of several groups are decided in one pass, for speed:
+none depends on which others are.
 
 Invariants
 - Decided on exact values; rounding comes after and decides nothing. Rounded margins do not add up, and
@@ -95,10 +95,9 @@ def decide_groups(
     """The same for several groups in one pass, in their order. Raises where one of them does."""
     policy = product.policy
     decider = Decider(policy, areas, groups, units, rounding_key)
-    columns: dict[str, Column] = {}
-    for name, measure in policy.measures.items():
-        if isinstance(measure, Count | Sum):
-            columns[name] = decider.column(name, measure)
+    columns = decider.columns(
+        {name: measure for name, measure in policy.measures.items() if isinstance(measure, Count | Sum)}
+    )
     for name, measure in policy.measures.items():
         if isinstance(measure, Mean | Ratio):
             top, bottom = (columns[part] for part in measure.of)

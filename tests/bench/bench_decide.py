@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "core"))
 import numpy as np
 import polars as pl
 from disclosure_world import Part, tree
-from test_release import product, run, units
+from release_world import product, run, units
 
 from broker.core.disclosure.secondary import suppress
 from broker.core.disclosure.table import build

@@ -19,14 +19,14 @@ from broker.core.errors import InputError, Refused
 from broker.core.plan import Activation, Stream, build_plan
 from broker.core.policy import Policy, digest
 
-AREAS = AreaTree.from_rows(
-    "iris-2026",
-    pl.DataFrame(
-        [("e", None, "epci"), ("c", "e", "commune"), ("i", "c", "iris")],
-        schema=["area", "parent", "level"],
-        orient="row",
-    ),
-)
+
+def tree(*rows: tuple[str, str | None, str]) -> AreaTree:
+    return AreaTree.from_rows(
+        "iris-2026", pl.DataFrame(rows, schema=["area", "parent", "level"], orient="row")
+    )
+
+
+AREAS = tree(("e", None, "epci"), ("c", "e", "commune"), ("i", "c", "iris"))
 STREAMS = [
     Stream("energy-a", "holding-a", "power", "electricity", "interval", "Wh"),
     Stream("energy-b", "holding-b", "power", "electricity", "interval", "Wh"),
@@ -155,6 +155,18 @@ def test_levels_hierarchy_zone_references_and_names_are_checked_against_the_terr
         with pytest.raises(InputError, match="bad_plan") as caught:
             plan(*activations, timezone=timezone)
         assert said in caught.value.what
+
+
+def test_a_waiver_names_levels_of_the_policy_and_areas_of_the_territory() -> None:
+    def waived(*areas: str) -> Activation:
+        waiver = {"holding": "water-holding", "column": "water", "basis": "Law", "areas": list(areas)}
+        return active(("disclosure.waivers", [waiver]))
+
+    areas = tree(("33063", None, "epci"), ("2A004", "33063", "commune"), ("i", "2A004", "iris"))
+    assert build_plan([waived("commune", "2A004", "33063")], STREAMS, areas, "Europe/Paris").domains
+    with pytest.raises(InputError, match="bad_plan") as caught:
+        build_plan([waived("commune", "33064")], STREAMS, areas, "Europe/Paris")
+    assert "a waiver names 33064: neither a level of the policy nor an area of iris-2026" in caught.value.what
 
 
 def test_a_plan_travels_to_a_worker_process_whole() -> None:

@@ -275,6 +275,16 @@ def test_a_customer_who_switched_is_one_contributor_of_both_holdings() -> None:
     assert (*counted.n, *counted.total, counted.parts.tolist()) == (1, 1, [[1, 1]])
 
 
+def test_p_percent_of_0_is_off_also_where_parts_of_a_count_add_up_to_more_than_the_count() -> None:
+    parts = homes({"h1": [1] * 12, "h2": [1] * 12, "h3": [1] * 12})
+    switched = [Part(i, "h2", "E0C0I0", "flat", 1) for i in range(12)]
+    moved = [Part(12 + i, "h1", "E0C0I0", "flat", 1) for i in range(24)]
+    figure = one_cell([*parts, *switched, *moved], counting=True)
+    assert (*figure.n, figure.parts.tolist()) == (36, [[36, 24, 12]])  # the rest is 36 - 36 - 24
+    assert not judge(figure, rules(p=Fraction(0)), market=True).unsafe
+    assert names(judge(figure, rules(p=Fraction(1)), market=True)) == {"p_percent"}
+
+
 def test_what_a_holding_can_subtract_of_shared_customers_is_judged_too() -> None:
     shared = [Part(1, "h1", "E0", "flat", 1), Part(1, "h2", "E0", "flat", 900)]
     others = homes({"h2": [100] * 12, "h3": [100] * 12})

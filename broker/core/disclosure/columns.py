@@ -1,26 +1,28 @@
 """The columns of a release, one per measure: every visible cell of all its release groups, decided.
 
 For counts and sums, in this order: figures from the premises' contributions → primary rules → joint rule
-(conditions) → secondary suppression, group by group → values as printed. Means and ratios are functions of
-two decided columns. What a release promises stands in `release`.
+(conditions) → secondary suppression, group by group, of linked measures together (see `linked`) → values as
+printed. Means and ratios are functions of two decided columns. What a release promises stands in `release`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import reduce
+from typing import Final
 
 import numpy as np
 import polars as pl
 
 from broker.core.areas import AreaTree
-from broker.core.disclosure import joint, primary, rounding, secondary
+from broker.core.disclosure import joint, linked, primary, rounding, secondary
 from broker.core.disclosure.figures import Figures, figures
 from broker.core.disclosure.table import BoolArray, IntArray, Table, build
 from broker.core.policy import Count, Mean, Policy, Ratio, Sum, unit_divisor
-from broker.core.products import Units
+from broker.core.products import Units, Who
 
 Reasons = dict[int, tuple[str, ...]]  # by cell; those without are safe by themselves
 
@@ -43,6 +45,31 @@ class Column:
     mass: list[int] | None
 
 
+@dataclass
+class _Judged:
+    """A measure's cells by themselves, hidden ones included; `given_up` is what secondary suppression adds.
+
+    column: the input that it adds up, or that its premises are counted of (None: see `_alone`).
+    """
+
+    measure: Count | Sum
+    column: str | None
+    table: Table
+    contributions: pl.DataFrame
+    found: Figures
+    unsafe: Reasons
+    is_unsafe: BoolArray = field(init=False)
+    given_up: BoolArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.is_unsafe = np.zeros(self.table.cells.height, dtype=bool)
+        self.is_unsafe[[*self.unsafe]] = True
+        self.given_up = np.zeros_like(self.is_unsafe)
+
+
+_ALONE: Final = np.ones((1, 1), dtype=np.int8)  # the membership of a measure that is decided by itself
+
+
 class Decider:
     """The counts and sums of one release; keeps what several measures share."""
 
@@ -55,7 +82,7 @@ class Decider:
         self._units = units
         self._key = rounding_key
         self._tables: dict[str | None, Table] = {}
-        self._patterns: dict[tuple[int, str, bytes, bytes], BoolArray] = {}
+        self._patterns: dict[tuple[int, str, bytes, bytes, bytes], BoolArray] = {}
         rules = policy.disclosure
         self._rules = primary.Rules(
             min_contributors=rules.min_contributors,
@@ -66,19 +93,33 @@ class Decider:
             zero_is_sensitive=rules.zero_is_sensitive,
         )
 
-    def column(self, name: str, measure: Count | Sum) -> Column:
-        """All visible cells of one measure."""
-        table = self._table(measure)
+    def columns(self, measures: Mapping[str, Count | Sum]) -> dict[str, Column]:
+        """All visible cells of the release's counts and sums, by measure."""
+        judged = {name: self._judged(name, measure) for name, measure in measures.items()}
+        alike: dict[tuple[str, str | None], list[_Judged]] = defaultdict(list)
+        for each in judged.values():
+            alike[each.measure.kind, each.column].append(each)
+        for together in alike.values():
+            self._secondary(together)
+        return {name: self._decided(each) for name, each in judged.items()}
+
+    def _judged(self, name: str, measure: Count | Sum) -> _Judged:
+        alone = self._alone(measure)
+        table = self._table(alone)
         contributions = self._units.contributions_of(name)
         found = figures(contributions, table, counting=isinstance(measure, Count), depth=self._rules.depth)
-        unsafe = self._unsafe(name, measure, table, found)
-        given_up = self._secondary(table, unsafe, found.n)
+        unsafe = self._unsafe(name, measure, table, contributions, found)
+        column = measure.input if isinstance(measure, Sum) else alone
+        return _Judged(measure, column, table, contributions, found, unsafe)
+
+    def _decided(self, judged: _Judged) -> Column:
+        table, found, unsafe = judged.table, judged.found, judged.unsafe
         cells = range(table.visible.height)  # visible cells come first
-        why = [unsafe.get(cell, ("secondary",) if given_up[cell] else ()) for cell in cells]
-        exact = self._exact(measure, found.total[: len(cells)])
+        why = [unsafe.get(cell, ("secondary",) if judged.given_up[cell] else ()) for cell in cells]
+        exact = self._exact(judged.measure, found.total[: len(cells)])
         return Column(
             cells=table.visible,
-            value=self._printed(measure, table, contributions, exact, why),
+            value=self._printed(judged.measure, table, judged.contributions, exact, why),
             true_value=[*exact],
             contributors=found.n[: len(cells)].tolist(),
             holdings=np.count_nonzero(found.customers[: len(cells)], axis=1).tolist(),
@@ -87,98 +128,147 @@ class Decider:
             mass=found.weight[: len(cells)].tolist(),
         )
 
-    def _eligible(self, measure: Count | Sum) -> pl.DataFrame:
-        """One row per premises that the measure can count: of all inputs joined, or of its input alone."""
-        if self._policy.join == "none" and measure.input is not None:
-            return self._units.frames[measure.input].unique("home")
-        return self._units.eligible
+    def _alone(self, measure: Count | Sum) -> str | None:
+        """The input whose premises the measure can count whatever the other inputs have; None: of all inputs,
+        joined, or of any."""
+        if self._policy.join == "premises":
+            return None
+        only = next(iter(self._policy.inputs)) if len(self._policy.inputs) == 1 else None
+        return measure.input or only
 
-    def _table(self, measure: Count | Sum) -> Table:
-        alone = measure.input if self._policy.join == "none" else None
+    def _table(self, alone: str | None) -> Table:
         if alone not in self._tables:
             levels, segmented = self._policy.areas.levels, "segment" in self._policy.dimensions
-            eligible = self._units.frames[alone] if alone else self._units.eligible
+            eligible = self._units.eligible if alone is None else self._units.frames[alone]
             self._tables[alone] = build(eligible, self._areas, levels, self._groups, segmented=segmented)
         return self._tables[alone]
 
-    def _unsafe(self, name: str, measure: Count | Sum, table: Table, found: Figures) -> Reasons:
+    def _unsafe(
+        self, name: str, measure: Count | Sum, table: Table, contributions: pl.DataFrame, found: Figures
+    ) -> Reasons:
         """Why cells are unsafe by themselves: primary rules, then the rules on conditions."""
         market = measure.input is not None or len(self._policy.inputs) == 1
         waived = self._waived(name, measure, table, found.holdings)
-        verdicts = primary.judge(found, self._rules, market=market, waived=waived)
+        split = self._readers(contributions)
+        readers = (
+            None if split is None else figures(split, table, counting=found.counting, depth=self._rules.depth)
+        )
+        verdicts = primary.judge(found, self._rules, market=market, waived=waived, readers=readers)
         reasons: Reasons = {cell: verdict.reasons for cell, verdict in verdicts.items()}
-        margin = self._policy.disclosure.insider_margin
-        extra: dict[int, list[str]] = {}
-        if len(measure.where) > 1:
-            extra = joint.findings(self._unknown_candidates(name, measure), table, margin)
-        elif measure.where:
-            extra = joint.single_condition(found.n, table.count(self._eligible(measure)), margin)
-        for cell, more in extra.items():
-            reasons[cell] = (*reasons.get(cell, ()), *more)
+        for more in self._about_conditions(name, measure, table, contributions):
+            for cell, why in more.items():
+                reasons[cell] = (*reasons.get(cell, ()), *why)
         return reasons
 
-    def _unknown_candidates(self, name: str, measure: Count | Sum) -> pl.DataFrame:
-        """Each partner's candidates, less the homes of which it alone has every condition's readings.
+    def _readers(self, contributions: pl.DataFrame) -> pl.DataFrame | None:
+        """The contributions with the partners that may read the release in the place of their holdings, None
+        where that changes nothing: a holding's only partner is the holding."""
+        pairs = contributions.select("partner", "holding").unique()
+        sisters = pairs.filter(pairs["holding"].is_duplicated())["partner"].unique()
+        if "public" not in self._policy.recipients:
+            sisters = sisters.filter(sisters.is_in(self._policy.recipients))
+        if sisters.is_empty():
+            return None
+        own = pl.format("reader {}", "partner")  # no holding's name has a space
+        reads = pl.col("partner").is_in(sisters.implode())
+        return contributions.with_columns(holding=pl.when(reads).then(own).otherwise("holding"))
+
+    def _about_conditions(
+        self, name: str, measure: Count | Sum, table: Table, contributions: pl.DataFrame
+    ) -> Iterator[dict[int, list[str]]]:
+        margin = self._policy.disclosure.insider_margin
+        if len(measure.where) > 1:
+            yield joint.findings(self._unknown_candidates(name, measure, "partner"), table, margin)
+            yield joint.findings(self._unknown_candidates(name, measure, "holding"), table, margin, "holding")
+        elif measure.where:
+            (condition,) = measure.where
+            parts = self._units.frames[condition]
+            yield joint.single_condition(parts, contributions["home"], table, margin)
+
+    def _unknown_candidates(self, name: str, measure: Count | Sum, who: Who) -> pl.DataFrame:
+        """Each partner's (or holding's) candidates, less the homes of which it alone has every condition's
+        readings.
 
         Those it knows anyway (a municipal utility of water and energy): what it must not learn is the
-        others'.
+        others'. A holding with one partner knows what that one knows, and is left out.
         """
-        partners = (set(self._policy.inputs[condition].partners) for condition in measure.where)
-        if not set.intersection(*partners):
-            return self._units.candidates(name)
+        frames = [self._units.frames[condition] for condition in measure.where]
+        candidates = self._units.candidates(name, who)
+        if who == "holding":
+            pairs = pl.concat([frame.select("holding", "partner") for frame in frames]).unique()
+            several = pairs.filter(pairs["holding"].is_duplicated())["holding"]
+            candidates = candidates.filter(pl.col("holding").is_in(several.implode()))
         alone = [
-            self._units.frames[condition]
-            .select("home", "partner")
-            .unique()
-            .filter(~pl.col("home").is_duplicated())
-            for condition in measure.where
+            frame.select("home", who).unique().filter(~pl.col("home").is_duplicated()) for frame in frames
         ]
-        known = reduce(lambda left, right: left.join(right, on=["home", "partner"], how="semi"), alone)
-        return self._units.candidates(name).join(known, on=["home", "partner"], how="anti")
+        known = reduce(lambda left, right: left.join(right, on=["home", who], how="semi"), alone)
+        return candidates.join(known, on=["home", who], how="anti")
 
     def _waived(self, name: str, measure: Count | Sum, table: Table, holdings: list[str]) -> BoolArray | None:
         """Cells × holdings: where a waiver covers the measure's cells.
 
-        A waiver names levels or codes; it covers the cells of those areas and of everything below them,
-        never those above. Its column is an input, that input's stream measure or a measure of this policy.
+        A waiver names levels or codes of areas, and covers the cells of those levels and areas only: figures
+        that are finer than what was signed stay protected. What an area's own premises are besides those
+        further down (a hidden cell) is of the level below. Its column is an input, that input's stream measure
+        or a measure of this policy.
         """
         columns = {name}
         if measure.input is not None:
             columns |= {measure.input, self._policy.inputs[measure.input].measure}
+        levels = self._policy.areas.levels
+        below = dict(zip(levels[1:], levels, strict=False))
+        area = pl.when(~pl.col("hidden")).then("area")
+        level = pl.when("hidden").then(pl.col("level").replace(below)).otherwise("level")
         waived = np.zeros((table.cells.height, len(holdings)), dtype=bool)
         for waiver in self._policy.disclosure.waivers:
             if waiver.column in columns and waiver.holding in holdings:
-                named = pl.col("ancestor", "level").is_in(waiver.areas)
-                below = self._areas.ancestors.filter(pl.any_horizontal(named))["area"]
-                covered = table.cells["area"].is_in(below.implode()).to_numpy()
+                named = area.is_in(waiver.areas) | level.is_in(waiver.areas)
+                covered = table.cells.select(named.fill_null(value=False)).to_series().to_numpy()
                 waived[covered, holdings.index(waiver.holding)] = True
         return waived
 
-    def _secondary(self, table: Table, unsafe: Reasons, premises: IntArray) -> BoolArray:
-        """Which cells are suppressed for the unsafe ones' sake: each group's table by itself."""
-        is_unsafe = np.zeros(table.cells.height, dtype=bool)
-        is_unsafe[[*unsafe]] = True
-        given_up = np.zeros_like(is_unsafe)
-        for group in sorted(set(table.cells["group"].filter(pl.Series(is_unsafe)))):
+    def _secondary(self, together: list[_Judged]) -> None:
+        """Give up cells of measures of one value column for the unsafe ones' sake: each group by itself, and in
+        it measures that are not linked each by itself."""
+        table = together[0].table
+        unsafe = np.logical_or.reduce([each.is_unsafe for each in together])
+        unsafe_in = set(table.cells["group"].filter(pl.Series(unsafe)))
+        if not unsafe_in:
+            return
+        measures = [each.measure for each in together]
+        several = linked.memberships(measures, self._policy, self._units, table) if len(measures) > 1 else {}
+        for group in sorted(unsafe_in):
             cells = table.of_group(group)
-            given_up[cells] = self._pattern(table, group, cells, is_unsafe[cells], premises[cells])
-        return given_up
+            membership = several.get(group)
+            chosen = [] if membership is None else linked.linked(membership)
+            blocks = [([i], _ALONE) for i in range(len(together)) if i not in chosen]
+            if membership is not None and chosen:
+                blocks.append((chosen, membership[chosen]))
+            for block, rows in blocks:
+                given_up = self._pattern(table, group, cells, [together[i] for i in block], rows)
+                for i, pattern in zip(block, given_up, strict=True):
+                    together[i].given_up[cells] = pattern
 
     def _pattern(
-        self, table: Table, group: str, cells: IntArray, unsafe: BoolArray, premises: IntArray
+        self, table: Table, group: str, cells: IntArray, block: list[_Judged], membership: linked.Membership
     ) -> BoolArray:
-        """Of one group's cells; the same for measures that agree in what is unsafe and in what is dear."""
-        key = (id(table), group, unsafe.tobytes(), premises.tobytes())
+        """Of one group's cells, measures × cells; the same for blocks that agree in what is unsafe and in what
+        is dear."""
+        unsafe = np.array([each.is_unsafe[cells] for each in block])
+        premises = np.array([each.found.n[cells] for each in block])
+        key = (id(table), group, membership.tobytes(), unsafe.tobytes(), premises.tobytes())
         if key not in self._patterns:
             rank = {level: i for i, level in enumerate(self._policy.areas.levels)}
-            names = table.cells[cells].select("area", "level", "segment", "hidden").iter_rows()
+            names = table.cells[cells].select("area", "level", "segment", "hidden").rows()
             order = sorted(
-                (area != group, -int(premises[i]), rank[level], area, segment, i)
+                (area != group, -int(premises[m, i]), rank[level], area, segment, m * len(cells) + i)
+                for m in range(len(block))
                 for i, (area, level, segment, hidden) in enumerate(names)
-                if not hidden and not unsafe[i]
+                if not hidden and not unsafe[m, i]
             )
             candidates = np.array([row[-1] for row in order], dtype=np.int64)
-            self._patterns[key] = secondary.suppress(table.incidence(cells), unsafe, candidates)
+            rows = np.kron(membership, table.incidence(cells))
+            self._patterns[key] = secondary.suppress(rows, unsafe.ravel(), candidates).reshape(unsafe.shape)
         return self._patterns[key]
 
     def _exact(self, measure: Count | Sum, totals: IntArray) -> list[Decimal]:

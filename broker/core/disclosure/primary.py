@@ -9,7 +9,7 @@ float.
 | min_contributors k | premises | 0 < n < k | 0 |
 | dominance (n, k) | premises | x1+…+xn > k/100·X | 100/k·(x1+…+xn) − X |
 | min_holdings h | holding | fewer than h | p/100·x1 |
-| p_percent | holding | X − xs − xr < p/100·xs | p/100·xs − (X − xs − xr) |
+| p_percent (0: off) | holding | X − xs − xr < p/100·xs | p/100·xs − (X − xs − xr) |
 | without_each_holding | premises | the rest is neither empty nor safe by the first two rules | the rest's |
 | zero_is_sensitive | – | X = 0 although premises contribute, or are eligible to | exempt |
 
@@ -33,7 +33,9 @@ figure is left to protect: `min_holdings` and p% pass. Where others contribute t
 full. Rules on premises are never waived: they protect households.
 
 *Without each holding* is judged twice where customers switched between suppliers: less all of one holding's
-customers (fake homes), and less just its own part of every value (what it can subtract). Both must hold.
+customers (fake homes), and less just its own part of every value (what it can subtract). Both must hold. A
+partner that may read the release, and whose holding has other partners in it, is judged likewise on its own
+points: what it subtracts leaves its sisters' homes, who are households too.
 
 Sources: Hundepool et al., Handbook on Statistical Disclosure Control, 4.2.1-4.2.2 (rules and upper protection
 levels, table 4.2); τ-ARGUS manual, holding level.
@@ -93,14 +95,21 @@ class _Crowd:
 
 
 def judge(
-    figures: Figures, rules: Rules, *, market: bool, waived: BoolArray | None = None
+    figures: Figures,
+    rules: Rules,
+    *,
+    market: bool,
+    waived: BoolArray | None = None,
+    readers: Figures | None = None,
 ) -> dict[int, Verdict]:
     """Judge all cells by all rules. The cells that are not in the result are safe.
 
     market: whether p% applies (see the module's table); waived: cells × holdings, those with a waiver.
+    readers: the same figures where some partners, who may read them, are split off their holdings under names
+    of their own.
     """
     found: dict[int, list[tuple[str, Fraction]]] = defaultdict(list)
-    for cell, reason, level in _findings(figures, rules, market, waived):
+    for cell, reason, level in _findings(figures, rules, market, waived, readers):
         found[cell].append((reason, level))
     return {cell: _verdict(findings, int(figures.weight[cell])) for cell, findings in found.items()}
 
@@ -110,14 +119,20 @@ def _verdict(findings: list[tuple[str, Fraction]], weight: int) -> Verdict:
     return Verdict(tuple(reason for reason, _ in findings), level)
 
 
-def _findings(figures: Figures, rules: Rules, market: bool, waived: BoolArray | None) -> Iterator[Finding]:
+def _findings(
+    figures: Figures, rules: Rules, market: bool, waived: BoolArray | None, readers: Figures | None
+) -> Iterator[Finding]:
     """Of each cell in the order of the module's table."""
     everyone = _Crowd(figures.n, figures.weight, figures.largest)
     yield from _premises_rules(everyone, rules)
     yield from _holding_rules(figures, rules, market, waived)
     if rules.without_each_holding:
-        for holding in range(len(figures.holdings)):
-            yield from _without(holding, figures, rules)
+        for holding, name in enumerate(figures.holdings):
+            yield from _without(holding, name, figures, rules)
+        if readers is not None:
+            for reader, name in enumerate(readers.holdings):
+                if name not in figures.holdings:
+                    yield from _without(reader, name, readers, rules)
     if rules.zero_is_sensitive:
         for cell in np.flatnonzero(figures.weight == 0).tolist():
             yield cell, "zero_is_sensitive:0", Fraction(0)
@@ -149,7 +164,7 @@ def _holding_rules(
     for cell in np.flatnonzero(judged & (number < rules.min_holdings)).tolist():
         level = rules.p / 100 * int(parts[cell].max())
         yield cell, f"min_holdings:{number[cell]}<{rules.min_holdings}", level
-    if not market:
+    if not market or not rules.p:  # 0 switches the rule off, also where the rest of a count is below nothing
         return
     s = np.where(protected, parts, -1).argmax(axis=1)[:, None]
     x_s = np.take_along_axis(parts, s, axis=1)[:, 0]
@@ -163,7 +178,7 @@ def _holding_rules(
         yield cell, f"p_percent:{left}<{_percent(rules.p)} of {own}", rules.p / 100 * own - left
 
 
-def _without(holding: int, figures: Figures, rules: Rules) -> Iterator[Finding]:
+def _without(holding: int, name: str, figures: Figures, rules: Rules) -> Iterator[Finding]:
     """Frequency and dominance of what is left without a holding, wherever it serves anybody."""
     customers, largest, shared = figures.customers[:, holding], figures.largest, figures.shared
     rest = _Crowd(
@@ -178,7 +193,7 @@ def _without(holding: int, figures: Figures, rules: Rules) -> Iterator[Finding]:
         views.append(both.within(own > 0))
     found = {(cell, reason): level for view in views for cell, reason, level in _premises_rules(view, rules)}
     for (cell, reason), level in found.items():
-        yield cell, f"without_each_holding:{figures.holdings[holding]}:{reason}", level
+        yield cell, f"without_each_holding:{name}:{reason}", level
 
 
 def _more(left: IntArray, by: int, right: IntArray, times: int) -> BoolArray:

@@ -1,4 +1,4 @@
-"""Secondary suppression in one table: no unsafe cell is determined by what is published.
+"""Secondary suppression in one table, or several linked ones: no unsafe cell is determined by what is published.
 
 Model. Every cell is a row over the table's atoms (see `table`); publishing a set of cells gives away exactly
 the span of their rows. An unsafe cell is determined iff its row lies in that span. (How *closely* it can be
@@ -26,10 +26,10 @@ prime lie? Let P be the published rows and t a target.
   each atom is a cell, if a hidden one), so that a set of rows has the same rank over Q and modulo every
   prime: here the answer is exact in both directions. In that graph a cell is determined iff it is a bridge
   between unpublished cells, which a test uses as its oracle.
-- For rows of any other kind (overlapping partitions) the finished pattern is checked again modulo a second
-  prime, with rows in another order. A target passes wrongly only if *both* primes divide all maximal minors
-  of P. These primes are fixed, but the rows are 0/1 incidences of a territory, not chosen by someone who
-  could aim at 2^62.
+- For rows of any other kind (linked measures, overlapping partitions) the finished pattern is checked again
+  modulo a second prime, with rows in another order. A target passes wrongly only if *both* primes divide all
+  maximal minors of P. These primes are fixed, but the rows are 0/1 incidences of a territory, not chosen by
+  someone who could aim at 2^62.
 
 Deterministic: the order is total (ties by area code and segment) and nothing depends on the order of the
 input."""
