@@ -19,8 +19,8 @@ from policy_samples import TEXT, changed, sample, shuffled
 from pydantic import BaseModel
 
 from broker.core import policy_checks, policy_model
-from broker.core.errors import BrokerError, InputError, Refused
-from broker.core.policy import canonical, digest, from_canonical, load, paths, resolve, unit_divisor
+from broker.core.errors import BrokerError, InputError
+from broker.core.policy import canonical, digest, from_canonical, load, paths, resolve
 
 
 def failure(*changes: tuple[str, Any]) -> BrokerError:
@@ -155,102 +155,6 @@ def test_canonical_bytes_give_the_same_policy_back_and_nothing_else_is_accepted(
     for other in (spaced, data + b" ", b"[1]", b"{", data.replace(b'"engine":"1"', b'"engine":"0"')):
         with pytest.raises(InputError, match="bad_policy"):
             from_canonical(other, "log")
-
-
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        ("disclosure.min_contributors", "disclosure.min_contributors"),
-        ("disclosure.min_holdings", "disclosure.min_holdings"),
-        ("disclosure.p_percent", "disclosure.p_percent"),
-        ("disclosure.dominance", "disclosure.dominance"),
-        ("disclosure.without_each_holding", "disclosure.without_each_holding"),
-        ("disclosure", "disclosure"),
-        ("dpia", "dpia"),
-        ("purpose", "purpose"),
-        ("lawful_basis", "lawful_basis"),
-        ("recipients", "recipients"),
-        ("retention", "retention"),
-        ("controllers", "controllers"),
-    ],
-)
-@pytest.mark.parametrize("value", [..., None, "", []])
-def test_a_missing_or_empty_rule_or_ground_means_no_release(path: str, name: str, value: Any) -> None:
-    error = failure((path, value))
-    assert isinstance(error, Refused)
-    assert error.reason == "empty_rule"
-    assert f"`{name}`" in error.what
-    assert "means no release" in error.what
-
-
-RULES = [
-    *(f"disclosure.{name}" for name in policy_model.Disclosure.model_fields),
-    "disclosure.rounding.counts",
-    "disclosure.rounding.magnitudes",
-    "coverage",
-    "recipients",
-    "lawful_basis",
-    "retention",
-]
-
-
-@pytest.mark.parametrize("path", RULES)
-@pytest.mark.parametrize("value", [None, "", [], {}])
-def test_a_rule_that_is_written_down_and_empty_means_no_release(path: str, value: Any) -> None:
-    if value == [] and path in ("disclosure.waivers", "disclosure.sealed"):
-        assert sample((path, value))  # none, on purpose
-        return
-    error = failure((path, value))
-    assert (error.reason, error.exit_code) == ("empty_rule", 3)
-    assert f"`{path}" in error.what
-
-
-@pytest.mark.parametrize("value", [[[]], [None], [{}]])
-def test_a_dominance_rule_without_numbers_is_empty(value: Any) -> None:
-    assert failure(("disclosure.dominance", value)).reason == "empty_rule"
-    assert failure(("disclosure.dominance", [[1]])).reason == "bad_policy"
-
-
-def test_an_empty_rule_beside_another_fault_is_named_with_it() -> None:
-    error = failure(("disclosure.rounding", {}), ("disclosure.p_percent", ...), ("coverage", None))
-    assert error.reason == "empty_rule"
-    for path in ("disclosure.rounding", "disclosure.p_percent", "coverage"):
-        assert error.what.count(f"`{path}`") == 1
-    error = failure(("disclosure.rounding", {}), ("join", "houses"))
-    assert (error.reason, "`disclosure.rounding`" in error.what) == ("bad_policy", True)
-
-
-def test_a_rule_left_out_has_its_safe_value_and_the_resolved_policy_says_so() -> None:
-    left_out = ("min_attestations", "zero_is_sensitive", "prior_percent", "insider_margin", "rounding")
-    rules = resolve(sample(*((f"disclosure.{name}", ...) for name in left_out)))["disclosure"]
-    assert {name: rules[name] for name in left_out} == {
-        "min_attestations": 2,
-        "zero_is_sensitive": True,
-        "prior_percent": 50,
-        "insider_margin": 5,
-        "rounding": None,
-    }
-    policy = sample(("disclosure.rounding", ...))
-    assert from_canonical(canonical(policy), "log") == policy
-
-
-def test_a_rule_can_be_switched_off_only_by_saying_so() -> None:
-    off = sample(
-        ("disclosure.min_contributors", 1),
-        ("disclosure.min_holdings", 1),
-        ("disclosure.p_percent", 0),
-        ("disclosure.dominance", [[1, 100]]),
-        ("disclosure.without_each_holding", False),
-    )
-    assert off.disclosure.dominance == ((1, 100),)
-    assert "[[1, 100]] switches it off" in failure(("disclosure.dominance", [])).what
-    assert isinstance(failure(("disclosure.min_contributors", 0)), InputError)
-
-
-def test_a_waiver_without_a_legal_basis_is_refused() -> None:
-    waiver = {"holding": "water-holding", "column": "water", "areas": ["commune"]}
-    error = failure(("disclosure.waivers", [waiver]))
-    assert (error.reason, type(error)) == ("empty_rule", Refused)
 
 
 @pytest.mark.parametrize(
@@ -424,16 +328,6 @@ def test_without_a_join_a_measure_stays_within_one_input() -> None:
     assert policy.measures["homes"].model_dump()["input"] is None
     alone["m3"]["where"] = {"energy": "sum > 0"}
     assert "needs `join: premises`" in failure(("join", "none"), ("measures", alone)).what
-
-
-@pytest.mark.parametrize(
-    ("units", "divisor"),
-    [(("Wh", "kWh"), 10**3), (("Wh", "Wh"), 1), (("mL", "m3"), 10**6), (("mL", "L"), 10**3)],
-)
-def test_units_convert_by_exact_powers_of_ten(units: tuple[str, str], divisor: int) -> None:
-    assert unit_divisor(*units) == divisor
-    with pytest.raises(InputError, match="bad_unit"):
-        unit_divisor(units[0], "gallon")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from policy_samples import sample
 
 from broker.core.condition import Condition
+from broker.core.errors import InputError
+from broker.core.policy import unit_divisor
 from broker.core.products import _meets
 
 
@@ -59,3 +61,13 @@ def test_half_a_kilowatt_hour_is_five_hundred_watt_hours() -> None:
     homes = pl.DataFrame({"total": [499, 500], "peak": [499, 500], "n": [1, 1]})
     assert homes.select(_meets(Condition.parse("sum < 0.5"), 1000)).to_series().to_list() == [True, False]
     assert Condition.parse("sum < 0.5").threshold == Fraction(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("units", "divisor"),
+    [(("Wh", "kWh"), 10**3), (("Wh", "Wh"), 1), (("mL", "m3"), 10**6), (("mL", "L"), 10**3)],
+)
+def test_units_convert_by_exact_powers_of_ten(units: tuple[str, str], divisor: int) -> None:
+    assert unit_divisor(*units) == divisor
+    with pytest.raises(InputError, match="bad_unit"):
+        unit_divisor(units[0], "gallon")
