@@ -22,6 +22,7 @@ from broker.demo.territory import DemoTerritory, bring_up, start_worker, write_f
 from broker.demo.watch import wait_for_releases
 from broker.edge.kafka.collect import decisions, receipts, releases
 from broker.edge.kafka.embedded import EmbeddedKafka
+from broker.edge.kafka.home import Home
 from broker.edge.keys import load_keys
 from broker.sim import World, generate
 from broker.sim.spec import TerritorySpec
@@ -140,7 +141,13 @@ def keep(outcome: Outcome, running: DemoTerritory, target: Path) -> None:
 
 
 def clear(home: Path) -> None:
-    """An empty folder for this run; only what an earlier demo left is ever deleted."""
+    """An empty folder for this run; only what an earlier demo left is ever deleted, never one that runs."""
+    if Home((home / "kafka").absolute()).status().condition != "stopped":
+        raise OperatorError(
+            "demo_running",
+            "a demo runs in this folder: end it with Ctrl-C, or give this one a folder of its own with --home",
+            where=str(home),
+        )
     if home.exists() and any(home.iterdir()):
         if not (home / MARKER).exists():
             raise InputError(
