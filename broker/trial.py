@@ -26,6 +26,7 @@ from broker.core.references import read_references
 from broker.core.report import decisions_csv, releases_csv
 from broker.edge.clock import SystemClock
 from broker.edge.files import read_areas, read_consent, read_readings, read_sites
+from broker.edge.folders import writable_folder
 from broker.edge.keys import LocalKeys, load_keys
 from broker.edge.text_columns import instant
 from broker.stages.dryrun import DryRun, LeftOut, Recorded, dry_run, usual_end
@@ -47,6 +48,7 @@ def run_trial(
     now: str | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Reads the files, decides, writes `out`; the summary, and notes for the person at the terminal."""
+    writable_folder(out)
     for name in RESULTS:
         (out / name).unlink(missing_ok=True)
     policy = load(_text(policy_file), str(policy_file))
@@ -101,7 +103,6 @@ def _references(policy: Policy, policy_file: Path) -> dict[str, bytes]:
 
 
 def _write(result: DryRun, out: Path) -> dict[str, Any]:
-    out.mkdir(parents=True, exist_ok=True)
     releases, decisions, numbers = (out / name for name in RESULTS)
     releases.write_bytes(releases_csv(result.decisions))
     decisions.write_bytes(decisions_csv(result.decisions))
