@@ -42,12 +42,15 @@ def command() -> None:
 )
 @click.option("--until", help="All up to this time (ISO 8601) is sent; default: the end of the last reading.")
 @click.option("--no-mark", is_flag=True, help="More files of this stream follow: send no completeness mark.")
+@click.option("--mark-anyway", is_flag=True, help="Send the mark although rows could not be read.")
 @click.option("--territory", type=_folder, help="Territory's folder: checks that the stream is as declared.")
 @click.option("--bootstrap", help="Kafka's host:port; default: the embedded Kafka in --kafka-home.")
 @click.option("--ca", type=_file, help="PEM file of certificates to trust (with --bootstrap).")
 @click.option("--password-file", type=_file, help="File with your Kafka password (with --bootstrap).")
 @click.option("--kafka-home", type=_folder, default=Path(".broker/kafka"), show_default=True)
+@click.pass_context
 def send(
+    context: click.Context,
     *,
     csv: Path,
     partner: str,
@@ -56,6 +59,7 @@ def send(
     kind: str,
     until: str | None,
     no_mark: bool,
+    mark_anyway: bool,
     territory: Path | None,
     bootstrap: str | None,
     ca: Path | None,
@@ -64,7 +68,8 @@ def send(
 ) -> None:
     """Send the export CSV: one record per row, then a completeness mark to every partition.
 
-    Rows that cannot be read are not sent; they are counted by reason, with the line of the first.
+    Rows that cannot be read are not sent; they are counted by reason, with their first lines. Then no mark is sent
+    either, so that no window closes without them, and the exit status is 1, unless --mark-anyway is given.
 
     \b
     Example:
@@ -78,27 +83,40 @@ def send(
         return
     if stream is None or mapping_file is None:
         raise click.UsageError("readings need --stream and --mapping")
-    from broker.partner.mapping import load_mapping  # noqa: PLC0415 - `broker --help` stays quick
+    if no_mark and mark_anyway:
+        raise click.UsageError("--no-mark and --mark-anyway: give one of them")
+    from broker.edge.clock import SystemClock  # noqa: PLC0415 - `broker --help` stays quick
+    from broker.partner.mapping import apply_mapping, load_mapping  # noqa: PLC0415
 
+    now = SystemClock().now()
     mapping = load_mapping(mapping_file)
     target = _stream(partner, stream, mapping, territory)
     _check_login(login)
-    _send_readings(csv, mapping, target, _until(until), mark=not no_mark, login=login)
+    end = _until(until, now)
+    mapped = apply_mapping(csv, mapping, now=now)
+    whole = mapped.bad.is_empty() or mark_anyway
+    marked = None if no_mark or not whole else end or mapped.until
+    _send_readings(mapped, target, marked, login)
+    click.echo(_summary(mapped, target.topic))
+    if not whole:
+        click.echo(
+            f"broker: {target.topic}: {len(mapped.bad)} of {mapped.read} rows could not be read and were not sent, so "
+            "no completeness mark was: correct them and send the file again, or close without them by --mark-anyway "
+            "[bad_rows]",
+            err=True,
+        )
+        context.exit(1)
 
 
-def _send_readings(
-    csv: Path, mapping: Mapping, target: Stream, until: int | None, *, mark: bool, login: KafkaSettings
-) -> None:
+def _send_readings(mapped: Mapped, target: Stream, mark: int | None, login: KafkaSettings) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     from broker.edge.data import data_folder  # noqa: PLC0415
     from broker.edge.kafka.clients import bulk_producer  # noqa: PLC0415
     from broker.edge.schemas import SchemaFolder  # noqa: PLC0415
-    from broker.partner.mapping import apply_mapping  # noqa: PLC0415
     from broker.partner.send import StreamSender  # noqa: PLC0415
 
-    mapped = apply_mapping(csv, mapping)
     sender = StreamSender(bulk_producer(login), target, SchemaFolder.load(data_folder("schemas")))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -106,11 +124,9 @@ def _send_readings(
         sender.readings(mapped.readings, lambda n: bar.advance(task, n))
         # Confirmed first: a mark never speaks of a reading that Kafka has not taken.
         sender.outbox.close()
-    end = until if until is not None else mapped.until
-    if mark and end is not None:
-        sender.mark(end)
+    if mark is not None:
+        sender.mark(mark)
         sender.outbox.close()
-    click.echo(_summary(mapped, target.topic))
 
 
 def _send_table(csv: Path, partner: str, kind: str, login: KafkaSettings) -> None:
@@ -195,9 +211,10 @@ def _check_login(login: KafkaSettings) -> None:
     asyncio.run(check_login(login))
 
 
-def _until(text: str | None) -> int | None:
+def _until(text: str | None, now: int) -> int | None:
     if text is None:
         return None
+    from broker.core.readings import AHEAD  # noqa: PLC0415
     from broker.edge.text_columns import instant  # noqa: PLC0415
 
     found = instant(text)
@@ -205,19 +222,24 @@ def _until(text: str | None) -> int | None:
         raise click.UsageError(
             f"--until {text}: write ISO 8601 with an offset, e.g. 2026-02-01T00:00:00+01:00"
         )
+    if found > now + AHEAD:
+        raise InputError(
+            "far_future",
+            f"{text} is more than a day ahead: nobody has sent all up to then, and windows would close without what "
+            "is still to come",
+            where="--until",
+        )
     return found
 
 
 def _summary(mapped: Mapped, topic: str) -> str:
-    import polars as pl  # noqa: PLC0415
-
     lines = [f"{topic}: {len(mapped.readings)} of {mapped.read} rows sent"]
     if mapped.skipped:
         lines.append(f"  {mapped.skipped} left out by `where`")
     if mapped.ambiguous:
         lines.append(f"  {mapped.ambiguous} at a local time that happened twice (clocks went back)")
-    first = mapped.bad.group_by("reason", maintain_order=True).agg(
-        n=pl.len(), line=pl.col("offset").min() + 2
-    )
-    lines += [f"  {n} not sent: {reason}, first in line {line}" for reason, n, line in first.iter_rows()]
+    lines += [
+        f"  {n} not sent: {reason}, first in line {', '.join(map(str, first))}"
+        for reason, (n, first) in mapped.not_read.items()
+    ]
     return "\n".join(lines)
