@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -48,6 +50,7 @@ def command() -> None:
 @click.option("--ca", type=_file, help="PEM file of certificates to trust (with --bootstrap).")
 @click.option("--password-file", type=_file, help="File with your Kafka password (with --bootstrap).")
 @click.option("--kafka-home", type=_folder, default=Path(".broker/kafka"), show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print what was sent as one JSON object.")
 @click.pass_context
 def send(
     context: click.Context,
@@ -65,6 +68,7 @@ def send(
     ca: Path | None,
     password_file: Path | None,
     kafka_home: Path,
+    as_json: bool,
 ) -> None:
     """Send the export CSV: one record per row, then a completeness mark to every partition.
 
@@ -79,7 +83,9 @@ def send(
     login = _login(partner, bootstrap, ca, password_file, kafka_home)
     if kind != "readings":
         _check_login(login)
-        _send_table(csv, partner, kind, login)
+        count = _send_table(csv, partner, kind, login)
+        facts = {"topic": f"{kind}.{partner}", "delivery_points": count}
+        click.echo(json.dumps(facts) if as_json else f"{facts['topic']}: {count} delivery points sent")
         return
     if stream is None or mapping_file is None:
         raise click.UsageError("readings need --stream and --mapping")
@@ -97,7 +103,8 @@ def send(
     whole = mapped.bad.is_empty() or mark_anyway
     marked = None if no_mark or not whole else end or mapped.until
     _send_readings(mapped, target, marked, login)
-    click.echo(_summary(mapped, target.topic))
+    facts = _facts(mapped, target.topic, marked)
+    click.echo(json.dumps(facts) if as_json else _summary(facts))
     if not whole:
         click.echo(
             f"broker: {target.topic}: {len(mapped.bad)} of {mapped.read} rows could not be read and were not sent, so "
@@ -129,7 +136,8 @@ def _send_readings(mapped: Mapped, target: Stream, mark: int | None, login: Kafk
         sender.outbox.close()
 
 
-def _send_table(csv: Path, partner: str, kind: str, login: KafkaSettings) -> None:
+def _send_table(csv: Path, partner: str, kind: str, login: KafkaSettings) -> int:
+    """Returns how many delivery points were sent."""
     from broker.edge.data import data_folder  # noqa: PLC0415
     from broker.edge.files import read_consent, read_sites  # noqa: PLC0415
     from broker.edge.kafka.clients import bulk_producer  # noqa: PLC0415
@@ -141,10 +149,8 @@ def _send_table(csv: Path, partner: str, kind: str, login: KafkaSettings) -> Non
         rows = read_sites(csv).rows.get(partner)
         if rows is None:
             raise InputError("no_rows", f"no row of partner {partner}: is it the right file?", where=str(csv))
-        count = send_sites(bulk_producer(login), partner, rows, schemas)
-    else:
-        count = send_consent(bulk_producer(login), partner, read_consent(csv), schemas)
-    click.echo(f"{kind}.{partner}: {count} delivery points sent")
+        return send_sites(bulk_producer(login), partner, rows, schemas)
+    return send_consent(bulk_producer(login), partner, read_consent(csv), schemas)
 
 
 def _stream(partner: str, name: str, mapping: Mapping, territory: Path | None) -> Stream:
@@ -232,14 +238,33 @@ def _until(text: str | None, now: int) -> int | None:
     return found
 
 
-def _summary(mapped: Mapped, topic: str) -> str:
-    lines = [f"{topic}: {len(mapped.readings)} of {mapped.read} rows sent"]
-    if mapped.skipped:
-        lines.append(f"  {mapped.skipped} left out by `where`")
-    if mapped.ambiguous:
-        lines.append(f"  {mapped.ambiguous} at a local time that happened twice (clocks went back)")
+def _facts(mapped: Mapped, topic: str, mark: int | None) -> dict[str, Any]:
+    """What was sent of an export: the object of --json. mark: ISO 8601, or null where none was sent."""
+    moment = None if mark is None else datetime.fromtimestamp(mark / 1000, UTC)
+    return {
+        "topic": topic,
+        "read": mapped.read,
+        "sent": len(mapped.readings),
+        "left_out": mapped.skipped,
+        "ambiguous_times": mapped.ambiguous,
+        "not_sent": {
+            reason: {"rows": count, "first_lines": lines}
+            for reason, (count, lines) in mapped.not_read.items()
+        },
+        "mark": moment and moment.isoformat(),
+    }
+
+
+def _summary(facts: dict[str, Any]) -> str:
+    lines = [f"{facts['topic']}: {facts['sent']} of {facts['read']} rows sent"]
+    if facts["left_out"]:
+        lines.append(f"  {facts['left_out']} left out by `where`")
+    if facts["ambiguous_times"]:
+        lines.append(f"  {facts['ambiguous_times']} at a local time that happened twice (clocks went back)")
     lines += [
-        f"  {n} not sent: {reason}, first in line {', '.join(map(str, first))}"
-        for reason, (n, first) in mapped.not_read.items()
+        f"  {bad['rows']} not sent: {reason}, first in line {', '.join(map(str, bad['first_lines']))}"
+        for reason, bad in facts["not_sent"].items()
     ]
+    if facts["mark"]:
+        lines.append(f"  complete up to {facts['mark']}")
     return "\n".join(lines)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,6 +25,8 @@ ADMIN = [
         help="Folder with a password file per principal; `admin` must be there.",
     ),
 ]
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object.")
 
 
 @click.group()
@@ -45,7 +49,8 @@ def _with_admin(function: Callable[..., None]) -> Callable[..., None]:
 @command.command()
 @FOLDER
 @_with_admin
-def provision(folder: Path, bootstrap: str, ca: Path | None, secrets: Path) -> None:
+@JSON
+def provision(folder: Path, bootstrap: str, ca: Path | None, secrets: Path, as_json: bool) -> None:
     """Create what the files of FOLDER ask for, as often as you like: what is there already stays.
 
     Passwords are made once and kept in --secrets; hand each partner and recipient its own.
@@ -68,8 +73,15 @@ def provision(folder: Path, bootstrap: str, ca: Path | None, secrets: Path) -> N
     done = bring(cluster.login("admin", secrets), loaded.territory, secrets, products=products)
     codec = SchemaFolder.load(data_folder("schemas"))
     operate.publish(cluster.login(CONTROL, secrets), operate.partner_records(loaded), codec)
-    click.echo(
-        f"{len(done.new_topics)} new topics; {len(done.principals)} principals, passwords in {secrets}"
+    _tell(
+        {
+            "new_topics": sorted(done.new_topics),
+            "principals": sorted(done.principals),
+            "partners": sorted(partner.name for partner in loaded.territory.partners),
+            "secrets": str(secrets),
+        },
+        f"{len(done.new_topics)} new topics; {len(done.principals)} principals, passwords in {secrets}",
+        as_json=as_json,
     )
 
 
@@ -78,8 +90,15 @@ def provision(folder: Path, bootstrap: str, ca: Path | None, secrets: Path) -> N
 @click.argument("product")
 @click.option("--from", "active_from", required=True, help="First window: a local date, ahead of all data.")
 @_with_admin
+@JSON
 def activate(
-    folder: Path, product: str, active_from: str, bootstrap: str, ca: Path | None, secrets: Path
+    folder: Path,
+    product: str,
+    active_from: str,
+    bootstrap: str,
+    ca: Path | None,
+    secrets: Path,
+    as_json: bool,
 ) -> None:
     """Let PRODUCT run from a window's start on. Every contributing partner must have signed its policy.
 
@@ -99,7 +118,12 @@ def activate(
     operate.check_runnable(loaded, record)
     login = Cluster(bootstrap_servers=bootstrap, ca_file=ca).login(CONTROL, secrets)
     operate.publish(login, [record], SchemaFolder.load(data_folder("schemas")))
-    click.echo(f"{product} runs from {active_from} on")
+    signed = sorted(record[2]["agreements"])
+    _tell(
+        {"product": product, "active_from": active_from, "signed_by": signed},
+        f"{product} runs from {active_from} on; signed by {', '.join(signed)}",
+        as_json=as_json,
+    )
 
 
 @command.command()
@@ -109,7 +133,8 @@ def activate(
 @click.option(
     "--key", required=True, type=click.Path(exists=True, path_type=Path), help="File with its signing key."
 )
-def sign(folder: Path, product: str, partner: str, key: Path) -> None:
+@JSON
+def sign(folder: Path, product: str, partner: str, key: Path, as_json: bool) -> None:
     """As PARTNER, agree to the policy of PRODUCT as it stands in FOLDER: writes the signed note to agreements/.
 
     \b
@@ -121,4 +146,8 @@ def sign(folder: Path, product: str, partner: str, key: Path) -> None:
     from broker.edge.territory import load_territory  # noqa: PLC0415
 
     path = operate.sign_one(load_territory(folder), product, partner, parse_skey(key.read_text().strip()))
-    click.echo(f"signed: {path}")
+    _tell({"product": product, "partner": partner, "note": str(path)}, f"signed: {path}", as_json=as_json)
+
+
+def _tell(facts: dict[str, Any], text: str, *, as_json: bool) -> None:
+    click.echo(json.dumps(facts) if as_json else text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,6 +259,32 @@ def test_rows_that_cannot_be_read_are_told_and_no_window_closes_without_them(
 
     assert run_send(kafka, "partly", export, "--mark-anyway").exit_code == 0
     assert values_and_marks(topics, "in.admin.partly") == (sorted(GOOD * 2), [UNTIL] * LANES)
+
+
+def test_what_was_sent_is_told_to_a_script_as_one_object(
+    kafka: EmbeddedKafka, topics: Topics, export: Path
+) -> None:
+    topics.make("in.admin.told", "sites.admin")
+    done = run_send(kafka, "told", export, "--json")
+    assert json.loads(done.stdout) == {
+        "topic": "in.admin.told",
+        "read": 4,
+        "sent": 3,
+        "left_out": 0,
+        "ambiguous_times": 0,
+        "not_sent": {"bad_timestamp": {"rows": 1, "first_lines": [5]}},
+        "mark": None,
+    }
+    marked = json.loads(run_send(kafka, "told", export, "--json", "--mark-anyway").stdout)
+    assert marked["mark"] == "2026-01-01T23:00:00+00:00"
+
+    table = export / "sites.csv"
+    table.write_text(
+        "partner,holding,delivery_point,premises,area,segment\nadmin,h,p1,t1,i1,\nadmin,h,p2,t2,i1,\n"
+    )
+    arguments = ["send", "--partner", "admin", "--kind", "sites", "--kafka-home", str(kafka.home.folder)]
+    sites = CliRunner().invoke(command, [*arguments, "--json", str(table)], catch_exceptions=False)
+    assert json.loads(sites.stdout) == {"topic": "sites.admin", "delivery_points": 2}
 
 
 def test_nobody_declares_a_future_that_is_still_to_come(
