@@ -7,11 +7,12 @@ from `BROKER_SECRETS/<principal>`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from broker.core.errors import OperatorError
 from broker.edge.kafka.settings import KafkaSettings
 
 
@@ -52,3 +53,42 @@ class Settings(BaseSettings):
     web_host: str = "127.0.0.1"
     web_port: int = 0
     log_format: Literal["json", "console"] = "json"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _each_by_name(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Where nothing is said of Kafka, what is missing are its variables, not one that holds them all."""
+        return {"kafka": {}} | values
+
+
+def worker_settings() -> Settings:
+    """The settings in the environment. Raises OperatorError that says of each variable what is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise OperatorError("bad_settings", f"in the environment, {problems(error)}") from None
+    except SettingsError:
+        raise OperatorError(
+            "bad_settings",
+            "BROKER_KAFKA must be unset, or hold JSON: write BROKER_KAFKA__BOOTSTRAP_SERVERS=… and so on",
+        ) from None
+
+
+def problems(error: ValidationError, prefix: str = "BROKER_") -> str:
+    """What is wrong with each variable, in one sentence. prefix: of the variables' names. No value is repeated: it may
+    be a password."""
+    return "; ".join(
+        f"{prefix}{'__'.join(str(part).upper() for part in problem['loc'])}".rstrip("_")
+        + f" {_fault(problem['type'], problem['msg'])}"
+        for problem in error.errors(include_input=False)
+    )
+
+
+def _fault(kind: str, text: str) -> str:
+    known = {
+        "missing": "is missing: set it",
+        "extra_forbidden": "is not known here: unset it",
+        "int_parsing": "must be a whole number",
+    }
+    said = text.removeprefix("Value error, ")
+    return known.get(kind) or said.replace("Input should be", "must be")

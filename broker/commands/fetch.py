@@ -125,6 +125,7 @@ def _login(
     recipient: str | None, bootstrap: str | None, ca: Path | None, password_file: Path | None, home: Path
 ) -> KafkaSettings:
     """Options win over the environment; where neither names a cluster, the embedded one."""
+    from broker.config import problems  # noqa: PLC0415
     from broker.edge.kafka.home import Home  # noqa: PLC0415
     from broker.edge.kafka.settings import KafkaSettings  # noqa: PLC0415
 
@@ -156,9 +157,8 @@ def _login(
     try:
         return KafkaSettings.model_validate(values)
     except ValidationError as error:
-        text = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
         raise InputError(
-            "bad_settings", f"how to reach Kafka: {text} (--password-file, BROKER_KAFKA__…)"
+            "bad_settings", f"how to reach Kafka: {problems(error, 'BROKER_KAFKA__')} (or by an option)"
         ) from None
 
 
