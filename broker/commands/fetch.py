@@ -8,30 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from broker.core.errors import InputError, OperatorError
+from broker.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from broker.config import KafkaOptions
     from broker.core.published import Releases
     from broker.core.report import Report
     from broker.edge.kafka.settings import KafkaSettings
 
 _file = click.Path(path_type=Path, dir_okay=False)
-
-
-class Environment(BaseSettings):
-    """What the environment says of the cluster (BROKER_KAFKA__…) and of who asks (BROKER_RECIPIENT)."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="BROKER_", env_nested_delimiter="__", frozen=True, extra="ignore"
-    )
-
-    kafka: dict[str, str] = {}
-    recipient: str = ""
 
 
 @click.command()
@@ -64,9 +52,7 @@ class Environment(BaseSettings):
 @click.option(
     "--kafka-home",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".broker/kafka"),
-    show_default=True,
-    help="Folder of the embedded Kafka, which is asked where no other is named.",
+    help="Folder of the embedded Kafka, which is asked where no other is named. [.broker/kafka]",
 )
 @click.option(
     "--json", "as_json", is_flag=True, help="Summary as JSON: on stdout with --out, else on stderr."
@@ -84,7 +70,7 @@ def command(
     password_file: Path | None,
     bootstrap: str | None,
     ca: Path | None,
-    kafka_home: Path,
+    kafka_home: Path | None,
     as_json: bool,
 ) -> None:
     """Get the published figures of PRODUCT, with your own name and password as a recipient.
@@ -99,7 +85,9 @@ def command(
           --bootstrap kafka.example.org:9094 --ca ca.pem --format geojson --geometry communes.geojson --out v.geojson
     """
     _check_options(product, form, out, geometry)
-    login = _login(recipient, bootstrap, ca, password_file, kafka_home)
+    from broker.config import KafkaOptions  # noqa: PLC0415
+
+    login = _login(recipient, KafkaOptions(bootstrap, ca, password_file, kafka_home))
     from broker.core.published import as_report, in_windows, narrowed  # noqa: PLC0415 - Polars takes a second
 
     geometries = _geometries(geometry)
@@ -121,45 +109,14 @@ def _check_options(product: str, form: str, out: Path | None, geometry: Path | N
         raise click.UsageError("Parquet is no text: give --out FILE, or redirect the output")
 
 
-def _login(
-    recipient: str | None, bootstrap: str | None, ca: Path | None, password_file: Path | None, home: Path
-) -> KafkaSettings:
-    """Options win over the environment; where neither names a cluster, the embedded one."""
-    from broker.config import problems  # noqa: PLC0415
-    from broker.edge.kafka.home import Home  # noqa: PLC0415
-    from broker.edge.kafka.settings import KafkaSettings  # noqa: PLC0415
+def _login(recipient: str | None, options: KafkaOptions) -> KafkaSettings:
+    from broker.config import environment, login  # noqa: PLC0415
 
-    environment = Environment()
-    values: dict[str, Any] = dict(environment.kafka)
-    who = recipient or environment.recipient or values.get("username", "")
-    if not who and values.get("security_protocol", "SASL_SSL").startswith("SASL"):
+    said = environment()
+    who = recipient or said.recipient or said.kafka.get("username", "")
+    if not who and said.kafka.get("security_protocol", "SASL_SSL").startswith("SASL"):
         raise click.UsageError("say who you are: --as RECIPIENT, or BROKER_RECIPIENT in the environment")
-    values["username"] = who
-    if password_file is not None:
-        values.pop("password", None)
-        values["password_file"] = password_file
-    if ca is not None:
-        values["ca_file"] = ca
-    if bootstrap is not None:
-        values["bootstrap_servers"] = bootstrap
-    if "bootstrap_servers" not in values:
-        folder = Home(home.absolute())
-        state = folder.status().state
-        if state is None or not state.ready:
-            raise OperatorError(
-                "kafka_stopped",
-                "no Kafka runs there: give --bootstrap host:port, or `broker kafka up`",
-                where=str(home),
-            )
-        values = {"ca_file": folder.tls / "ca.pem", "bootstrap_servers": state.bootstrap} | values
-        if "password" not in values:
-            values.setdefault("password_file", folder.secrets / who)
-    try:
-        return KafkaSettings.model_validate(values)
-    except ValidationError as error:
-        raise InputError(
-            "bad_settings", f"how to reach Kafka: {problems(error, 'BROKER_KAFKA__')} (or by an option)"
-        ) from None
+    return login(who, options)
 
 
 def _read(login: KafkaSettings, product: str) -> Releases:

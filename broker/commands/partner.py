@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from broker.core.errors import InputError, OperatorError
+from broker.core.errors import InputError
 
 if TYPE_CHECKING:
     from broker.core.plan import Stream
@@ -46,10 +46,14 @@ def command() -> None:
 @click.option("--no-mark", is_flag=True, help="More files of this stream follow: send no completeness mark.")
 @click.option("--mark-anyway", is_flag=True, help="Send the mark although rows could not be read.")
 @click.option("--territory", type=_folder, help="Territory's folder: checks that the stream is as declared.")
-@click.option("--bootstrap", help="Kafka's host:port; default: the embedded Kafka in --kafka-home.")
-@click.option("--ca", type=_file, help="PEM file of certificates to trust (with --bootstrap).")
-@click.option("--password-file", type=_file, help="File with your Kafka password (with --bootstrap).")
-@click.option("--kafka-home", type=_folder, default=Path(".broker/kafka"), show_default=True)
+@click.option("--bootstrap", help="Kafka's host:port. [BROKER_KAFKA__BOOTSTRAP_SERVERS]")
+@click.option("--ca", type=_file, help="PEM file of certificates to trust. [BROKER_KAFKA__CA_FILE]")
+@click.option("--password-file", type=_file, help="File with your password. [BROKER_KAFKA__PASSWORD_FILE]")
+@click.option(
+    "--kafka-home",
+    type=_folder,
+    help="Folder of the embedded Kafka, which is asked where no other is named. [.broker/kafka]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was sent as one JSON object.")
 @click.pass_context
 def send(
@@ -67,7 +71,7 @@ def send(
     bootstrap: str | None,
     ca: Path | None,
     password_file: Path | None,
-    kafka_home: Path,
+    kafka_home: Path | None,
     as_json: bool,
 ) -> None:
     """Send the export CSV: one record per row, then a completeness mark to every partition.
@@ -80,7 +84,10 @@ def send(
       broker partner send --partner energy-a --stream electricity --mapping enedis.yaml january.csv
       broker partner send --partner energy-a --kind sites sites.csv
     """
-    login = _login(partner, bootstrap, ca, password_file, kafka_home)
+    from broker.config import KafkaOptions  # noqa: PLC0415 - `broker --help` stays quick
+    from broker.config import login as log_in  # noqa: PLC0415
+
+    login = log_in(partner, KafkaOptions(bootstrap, ca, password_file, kafka_home))
     if kind != "readings":
         _check_login(login)
         count = _send_table(csv, partner, kind, login)
@@ -174,38 +181,6 @@ def _stream(partner: str, name: str, mapping: Mapping, territory: Path | None) -
             f"{said.kind} of {said.measure} in {mapping.unit}",
         )
     return found
-
-
-def _login(
-    partner: str,
-    bootstrap: str | None,
-    ca: Path | None,
-    password_file: Path | None,
-    home: Path,
-) -> KafkaSettings:
-    from broker.edge.kafka.home import Home  # noqa: PLC0415
-    from broker.edge.kafka.settings import KafkaSettings  # noqa: PLC0415
-
-    if bootstrap is not None:
-        if password_file is None:
-            raise click.UsageError(
-                "--bootstrap needs --password-file (and --ca, unless the system trusts it)"
-            )
-        return KafkaSettings(
-            bootstrap_servers=bootstrap, ca_file=ca, username=partner, password_file=password_file
-        )
-    found = Home(home.absolute())
-    state = found.status().state
-    if state is None or not state.ready:
-        raise OperatorError(
-            "kafka_stopped", "no Kafka runs there: `broker kafka up`, or give --bootstrap", where=str(home)
-        )
-    return KafkaSettings(
-        bootstrap_servers=state.bootstrap,
-        ca_file=found.tls / "ca.pem",
-        username=partner,
-        password_file=found.secrets / partner,
-    )
 
 
 def _check_login(login: KafkaSettings) -> None:

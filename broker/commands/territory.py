@@ -11,18 +11,18 @@ import click
 
 FOLDER = click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 ADMIN = [
+    click.option("--bootstrap", help="Kafka's host:port. [BROKER_KAFKA__BOOTSTRAP_SERVERS]"),
     click.option(
-        "--bootstrap", required=True, envvar="BROKER_KAFKA__BOOTSTRAP_SERVERS", help="Kafka's servers."
-    ),
-    click.option(
-        "--ca", type=click.Path(exists=True, path_type=Path), envvar="BROKER_KAFKA__CA_FILE", help="CA, PEM."
+        "--ca",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="PEM file of certificates to trust. [BROKER_KAFKA__CA_FILE]",
     ),
     click.option(
         "--secrets",
-        required=True,
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, file_okay=False),
         envvar="BROKER_SECRETS",
-        help="Folder with a password file per principal; `admin` must be there.",
+        help="Folder with a password file per principal; `admin` must be there. Without it no passwords are made: for "
+        "clusters that know principals by their certificates. [BROKER_SECRETS]",
     ),
 ]
 
@@ -50,7 +50,9 @@ def _with_admin(function: Callable[..., None]) -> Callable[..., None]:
 @FOLDER
 @_with_admin
 @JSON
-def provision(folder: Path, bootstrap: str, ca: Path | None, secrets: Path, as_json: bool) -> None:
+def provision(
+    folder: Path, bootstrap: str | None, ca: Path | None, secrets: Path | None, as_json: bool
+) -> None:
     """Create what the files of FOLDER ask for, as often as you like: what is there already stays.
 
     Passwords are made once and kept in --secrets; hand each partner and recipient its own.
@@ -60,27 +62,28 @@ def provision(folder: Path, bootstrap: str, ca: Path | None, secrets: Path, as_j
       broker territory provision territory/ --bootstrap kafka:9094 --ca ca.pem --secrets secrets/
     """
     from broker import operate  # noqa: PLC0415 - Polars takes a second to import
-    from broker.config import Cluster  # noqa: PLC0415
+    from broker.config import KafkaOptions, cluster  # noqa: PLC0415
     from broker.edge.data import data_folder  # noqa: PLC0415
     from broker.edge.kafka.provision import CONTROL  # noqa: PLC0415
     from broker.edge.kafka.provision import provision as bring  # noqa: PLC0415
     from broker.edge.schemas import SchemaFolder  # noqa: PLC0415
     from broker.edge.territory import load_territory  # noqa: PLC0415
 
-    cluster = Cluster(bootstrap_servers=bootstrap, ca_file=ca)
+    target = cluster(KafkaOptions(bootstrap, ca))
     loaded = load_territory(folder)
     products = [policy.product for policy in operate.policies(loaded)]
-    done = bring(cluster.login("admin", secrets), loaded.territory, secrets, products=products)
+    done = bring(target.login("admin", secrets), loaded.territory, secrets, products=products)
     codec = SchemaFolder.load(data_folder("schemas"))
-    operate.publish(cluster.login(CONTROL, secrets), operate.partner_records(loaded), codec)
+    operate.publish(target.login(CONTROL, secrets), operate.partner_records(loaded), codec)
     _tell(
         {
             "new_topics": sorted(done.new_topics),
             "principals": sorted(done.principals),
             "partners": sorted(partner.name for partner in loaded.territory.partners),
-            "secrets": str(secrets),
+            "secrets": secrets and str(secrets),
         },
-        f"{len(done.new_topics)} new topics; {len(done.principals)} principals, passwords in {secrets}",
+        f"{len(done.new_topics)} new topics; {len(done.principals)} principals, "
+        f"{f'passwords in {secrets}' if secrets else 'no passwords'}",
         as_json=as_json,
     )
 
@@ -95,9 +98,9 @@ def activate(
     folder: Path,
     product: str,
     active_from: str,
-    bootstrap: str,
+    bootstrap: str | None,
     ca: Path | None,
-    secrets: Path,
+    secrets: Path | None,
     as_json: bool,
 ) -> None:
     """Let PRODUCT run from a window's start on. Every contributing partner must have signed its policy.
@@ -107,7 +110,7 @@ def activate(
       broker territory activate territory/ vacancy-monthly --from 2026-01-01 --bootstrap kafka:9094 ...
     """
     from broker import operate  # noqa: PLC0415 - Polars takes a second to import
-    from broker.config import Cluster  # noqa: PLC0415
+    from broker.config import KafkaOptions, cluster  # noqa: PLC0415
     from broker.edge.data import data_folder  # noqa: PLC0415
     from broker.edge.kafka.provision import CONTROL  # noqa: PLC0415
     from broker.edge.schemas import SchemaFolder  # noqa: PLC0415
@@ -116,7 +119,7 @@ def activate(
     loaded = load_territory(folder)
     record = operate.activation_record(loaded, product, active_from)
     operate.check_runnable(loaded, record)
-    login = Cluster(bootstrap_servers=bootstrap, ca_file=ca).login(CONTROL, secrets)
+    login = cluster(KafkaOptions(bootstrap, ca)).login(CONTROL, secrets)
     operate.publish(login, [record], SchemaFolder.load(data_folder("schemas")))
     signed = sorted(record[2]["agreements"])
     _tell(

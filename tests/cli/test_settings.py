@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from broker import cli
-from broker.config import worker_settings
+from broker.config import KafkaOptions, cluster, login, worker_settings
 from broker.core.errors import OperatorError
+from broker.edge.kafka.settings import KafkaSettings
 
 WORKER = {
     "BROKER_KAFKA__BOOTSTRAP_SERVERS": "kafka:9094",
@@ -66,3 +68,47 @@ def test_whoever_fetches_is_told_which_setting_is_wrong(
     said = capsys.readouterr().err
     assert "BROKER_KAFKA__SECURITY_PROTOCOL must be 'SASL_SSL', " in said and "[bad_settings]" in said
     assert "secret-word" not in said
+
+
+def test_an_embedded_kafka_that_is_named_outright_wins_over_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    set_all(monkeypatch, {"BROKER_KAFKA__BOOTSTRAP_SERVERS": "kafka:9094", "BROKER_KAFKA__PASSWORD": "word"})
+    assert login("city", KafkaOptions()).bootstrap_servers == "kafka:9094"
+    with pytest.raises(OperatorError, match="kafka_stopped") as refused:
+        login("city", KafkaOptions(home=tmp_path))
+    assert refused.value.where == str(tmp_path)
+
+
+def test_options_win_over_the_environment_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(
+        monkeypatch,
+        {
+            "BROKER_KAFKA__BOOTSTRAP_SERVERS": "kafka:9094",
+            "BROKER_KAFKA__PASSWORD": "word",
+            "BROKER_KAFKA__MECHANISM": "PLAIN",
+            "BROKER_KAFKA__CERT_FILE": "certs/{principal}.pem",
+        },
+    )
+    found = login("city", KafkaOptions(ca=Path("ca.pem"), password_file=Path("city.txt")))
+    assert found == KafkaSettings(
+        bootstrap_servers="kafka:9094",
+        ca_file=Path("ca.pem"),
+        cert_file=Path("certs/city.pem"),
+        username="city",
+        password_file=Path("city.txt"),
+        mechanism="PLAIN",
+    )
+
+
+def test_a_role_has_the_password_and_the_certificate_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, {"BROKER_KAFKA__BOOTSTRAP_SERVERS": "kafka:9094"})
+    found = cluster(KafkaOptions()).login("admin", Path("secrets"))
+    assert (found.username, found.password_file) == ("admin", Path("secrets/admin"))
+    with pytest.raises(OperatorError, match=r"admin.*BROKER_SECRETS.*password_missing"):
+        cluster(KafkaOptions()).login("admin", None)
+    set_all(
+        monkeypatch,
+        {"BROKER_KAFKA__SECURITY_PROTOCOL": "SSL", "BROKER_KAFKA__CERT_FILE": "certs/{principal}.pem"},
+    )
+    assert cluster(KafkaOptions()).login("admin", None).cert_file == Path("certs/admin.pem")
