@@ -60,10 +60,10 @@ def command(
     Example:
       broker demo --once --json --keep result/
     """
-    from broker.demo import run  # noqa: PLC0415 - Polars takes a second to import
-    from broker.demo.show import Show  # noqa: PLC0415
-    from broker.edge.folders import writable_folder  # noqa: PLC0415
-    from broker.sim.spec import TerritorySpec  # noqa: PLC0415
+    from broker.demo import run
+    from broker.demo.show import Show
+    from broker.edge.folders import writable_folder
+    from broker.sim.spec import TerritorySpec
 
     spec = TerritorySpec(
         epcis=epcis,

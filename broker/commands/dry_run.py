@@ -74,7 +74,7 @@ def command(
       broker dry-run vacancy.yaml --readings energy=e.csv --readings water=w.csv \\
           --sites sites.csv --areas areas.csv --out trial/
     """
-    from broker.trial import run_trial  # noqa: PLC0415 - Polars takes a second to import
+    from broker.trial import run_trial
 
     summary, notes = run_trial(policy, dict(readings), sites, areas, consent, cut, key_file, out, now)
     for note in notes:

@@ -85,10 +85,10 @@ def command(
           --bootstrap kafka.example.org:9094 --ca ca.pem --format geojson --geometry communes.geojson --out v.geojson
     """
     _check_options(product, form, out, geometry)
-    from broker.config import KafkaOptions  # noqa: PLC0415
+    from broker.config import KafkaOptions
 
     login = _login(recipient, KafkaOptions(bootstrap, ca, password_file, kafka_home))
-    from broker.core.published import as_report, in_windows, narrowed  # noqa: PLC0415 - Polars takes a second
+    from broker.core.published import as_report, in_windows, narrowed
 
     geometries = _geometries(geometry)
     released = _read(login, product)
@@ -110,7 +110,7 @@ def _check_options(product: str, form: str, out: Path | None, geometry: Path | N
 
 
 def _login(recipient: str | None, options: KafkaOptions) -> KafkaSettings:
-    from broker.config import environment, login  # noqa: PLC0415
+    from broker.config import environment, login
 
     said = environment()
     who = recipient or said.recipient or said.kafka.get("username", "")
@@ -120,12 +120,12 @@ def _login(recipient: str | None, options: KafkaOptions) -> KafkaSettings:
 
 
 def _read(login: KafkaSettings, product: str) -> Releases:
-    import asyncio  # noqa: PLC0415
-    import logging  # noqa: PLC0415
+    import asyncio
+    import logging
 
-    from broker.edge.data import data_folder  # noqa: PLC0415
-    from broker.edge.kafka.collect import read_releases  # noqa: PLC0415
-    from broker.edge.schemas import SchemaFolder  # noqa: PLC0415
+    from broker.edge.data import data_folder
+    from broker.edge.kafka.collect import read_releases
+    from broker.edge.schemas import SchemaFolder
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it comes as an error
     return asyncio.run(read_releases(login, product, SchemaFolder.load(data_folder("schemas"))))
@@ -134,7 +134,7 @@ def _read(login: KafkaSettings, product: str) -> Releases:
 def _geometries(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
-    from broker.core.formats import read_geometries  # noqa: PLC0415
+    from broker.core.formats import read_geometries
 
     try:
         return dict(read_geometries(file.read_text(encoding="utf-8"), str(file)))
@@ -145,8 +145,8 @@ def _geometries(file: Path | None) -> dict[str, Any]:
 
 
 def _rendered(reports: Sequence[Report], chosen: Releases, form: str, geometries: dict[str, Any]) -> bytes:
-    from broker.core.formats import geojson, parquet  # noqa: PLC0415
-    from broker.core.report import releases_csv  # noqa: PLC0415
+    from broker.core.formats import geojson, parquet
+    from broker.core.report import releases_csv
 
     if form == "parquet":
         zones = {one.manifest.timezone for one in chosen.published}
@@ -168,8 +168,8 @@ def _write(content: bytes, out: Path | None) -> None:
 def _summary(
     reports: Sequence[Report], chosen: Releases, released: Releases, form: str, out: Path | None
 ) -> dict[str, Any]:
-    from broker.core.published import missing_groups  # noqa: PLC0415
-    from broker.core.report import PUBLISHED  # noqa: PLC0415
+    from broker.core.published import missing_groups
+    from broker.core.report import PUBLISHED
 
     cells = sum(report.cells.height for report in reports)
     published = sum(int((report.cells["status"] == PUBLISHED).sum()) for report in reports)

@@ -1,4 +1,4 @@
-"""A partner's side: send an export to Kafka."""
+"""A partner's side: make a signing key, send an export to Kafka."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _folder = click.Path(path_type=Path, file_okay=False)
 
 @click.group()
 def command() -> None:
-    """What a partner runs: send readings, sites and consent to the broker's Kafka.
+    """What a partner runs: make its signing key; send readings, sites and consent to the broker's Kafka.
 
     \b
     Example:
@@ -84,8 +84,8 @@ def send(
       broker partner send --partner energy-a --stream electricity --mapping enedis.yaml january.csv
       broker partner send --partner energy-a --kind sites sites.csv
     """
-    from broker.config import KafkaOptions  # noqa: PLC0415 - `broker --help` stays quick
-    from broker.config import login as log_in  # noqa: PLC0415
+    from broker.config import KafkaOptions
+    from broker.config import login as log_in
 
     login = log_in(partner, KafkaOptions(bootstrap, ca, password_file, kafka_home))
     if kind != "readings":
@@ -98,8 +98,8 @@ def send(
         raise click.UsageError("readings need --stream and --mapping")
     if no_mark and mark_anyway:
         raise click.UsageError("--no-mark and --mark-anyway: give one of them")
-    from broker.edge.clock import SystemClock  # noqa: PLC0415 - `broker --help` stays quick
-    from broker.partner.mapping import apply_mapping, load_mapping  # noqa: PLC0415
+    from broker.edge.clock import SystemClock
+    from broker.partner.mapping import apply_mapping, load_mapping
 
     now = SystemClock().now()
     mapping = load_mapping(mapping_file)
@@ -122,14 +122,32 @@ def send(
         context.exit(1)
 
 
-def _send_readings(mapped: Mapped, target: Stream, mark: int | None, login: KafkaSettings) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+@command.command()
+@click.option("--partner", required=True, help="Your name in the territory.")
+@click.option("--out", required=True, type=_file, help="File for the secret key; it must not exist yet.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def key(partner: str, out: Path, as_json: bool) -> None:
+    """Make your signing key: the secret goes to the file, the line printed to the operator, as `agreement_key`.
 
-    from broker.edge.data import data_folder  # noqa: PLC0415
-    from broker.edge.kafka.clients import bulk_producer  # noqa: PLC0415
-    from broker.edge.schemas import SchemaFolder  # noqa: PLC0415
-    from broker.partner.send import StreamSender  # noqa: PLC0415
+    \b
+    Example:
+      broker partner key --partner water-n --out water-n.key
+    """
+    from broker.partner.keys import make_key
+
+    public = make_key(partner, out).vkey
+    facts = {"partner": partner, "agreement_key": public, "file": str(out)}
+    click.echo(json.dumps(facts) if as_json else public)
+
+
+def _send_readings(mapped: Mapped, target: Stream, mark: int | None, login: KafkaSettings) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from broker.edge.data import data_folder
+    from broker.edge.kafka.clients import bulk_producer
+    from broker.edge.schemas import SchemaFolder
+    from broker.partner.send import StreamSender
 
     sender = StreamSender(bulk_producer(login), target, SchemaFolder.load(data_folder("schemas")))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -145,11 +163,11 @@ def _send_readings(mapped: Mapped, target: Stream, mark: int | None, login: Kafk
 
 def _send_table(csv: Path, partner: str, kind: str, login: KafkaSettings) -> int:
     """Returns how many delivery points were sent."""
-    from broker.edge.data import data_folder  # noqa: PLC0415
-    from broker.edge.files import read_consent, read_sites  # noqa: PLC0415
-    from broker.edge.kafka.clients import bulk_producer  # noqa: PLC0415
-    from broker.edge.schemas import SchemaFolder  # noqa: PLC0415
-    from broker.partner.send import send_consent, send_sites  # noqa: PLC0415
+    from broker.edge.data import data_folder
+    from broker.edge.files import read_consent, read_sites
+    from broker.edge.kafka.clients import bulk_producer
+    from broker.edge.schemas import SchemaFolder
+    from broker.partner.send import send_consent, send_sites
 
     schemas = SchemaFolder.load(data_folder("schemas"))
     if kind == "sites":
@@ -162,13 +180,13 @@ def _send_table(csv: Path, partner: str, kind: str, login: KafkaSettings) -> int
 
 def _stream(partner: str, name: str, mapping: Mapping, territory: Path | None) -> Stream:
     """The stream as the mapping has it; as the territory declares it, where that is given."""
-    from broker.core.plan import Stream  # noqa: PLC0415
-    from broker.edge.text_columns import UNITS  # noqa: PLC0415
+    from broker.core.plan import Stream
+    from broker.edge.text_columns import UNITS
 
     said = Stream(partner, "", name, mapping.measure, mapping.kind, UNITS[mapping.unit][0])
     if territory is None:
         return said
-    from broker.edge.territory import load_territory  # noqa: PLC0415
+    from broker.edge.territory import load_territory
 
     declared = {s.topic: s for s in load_territory(territory).territory.streams}
     found = declared.get(said.topic)
@@ -185,9 +203,9 @@ def _stream(partner: str, name: str, mapping: Mapping, territory: Path | None) -
 
 def _check_login(login: KafkaSettings) -> None:
     """Say at once why Kafka does not let us in: librdkafka would only run out of time."""
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
-    from broker.edge.kafka.clients import check_login  # noqa: PLC0415
+    from broker.edge.kafka.clients import check_login
 
     asyncio.run(check_login(login))
 
@@ -195,8 +213,8 @@ def _check_login(login: KafkaSettings) -> None:
 def _until(text: str | None, now: int) -> int | None:
     if text is None:
         return None
-    from broker.core.readings import AHEAD  # noqa: PLC0415
-    from broker.edge.text_columns import instant  # noqa: PLC0415
+    from broker.core.readings import AHEAD
+    from broker.edge.text_columns import instant
 
     found = instant(text)
     if found is None:

@@ -27,9 +27,9 @@ def command(roles: tuple[str, ...]) -> None:
     Example:
       BROKER_KAFKA__BOOTSTRAP_SERVERS=kafka:9094 broker run --role ingest
     """
-    from broker.config import worker_settings  # noqa: PLC0415 - Faust and Polars take a second to import
-    from broker.edge.logs import set_up_logs  # noqa: PLC0415
-    from broker.wiring import ROLES, run_worker  # noqa: PLC0415
+    from broker.config import worker_settings
+    from broker.edge.logs import set_up_logs
+    from broker.wiring import ROLES, run_worker
 
     settings = worker_settings()
     set_up_logs(settings.log_format)

@@ -61,13 +61,13 @@ def provision(
     Example:
       broker territory provision territory/ --bootstrap kafka:9094 --ca ca.pem --secrets secrets/
     """
-    from broker import operate  # noqa: PLC0415 - Polars takes a second to import
-    from broker.config import KafkaOptions, cluster  # noqa: PLC0415
-    from broker.edge.data import data_folder  # noqa: PLC0415
-    from broker.edge.kafka.provision import CONTROL  # noqa: PLC0415
-    from broker.edge.kafka.provision import provision as bring  # noqa: PLC0415
-    from broker.edge.schemas import SchemaFolder  # noqa: PLC0415
-    from broker.edge.territory import load_territory  # noqa: PLC0415
+    from broker import operate
+    from broker.config import KafkaOptions, cluster
+    from broker.edge.data import data_folder
+    from broker.edge.kafka.provision import CONTROL
+    from broker.edge.kafka.provision import provision as bring
+    from broker.edge.schemas import SchemaFolder
+    from broker.edge.territory import load_territory
 
     target = cluster(KafkaOptions(bootstrap, ca))
     loaded = load_territory(folder)
@@ -109,12 +109,12 @@ def activate(
     Example:
       broker territory activate territory/ vacancy-monthly --from 2026-01-01 --bootstrap kafka:9094 ...
     """
-    from broker import operate  # noqa: PLC0415 - Polars takes a second to import
-    from broker.config import KafkaOptions, cluster  # noqa: PLC0415
-    from broker.edge.data import data_folder  # noqa: PLC0415
-    from broker.edge.kafka.provision import CONTROL  # noqa: PLC0415
-    from broker.edge.schemas import SchemaFolder  # noqa: PLC0415
-    from broker.edge.territory import load_territory  # noqa: PLC0415
+    from broker import operate
+    from broker.config import KafkaOptions, cluster
+    from broker.edge.data import data_folder
+    from broker.edge.kafka.provision import CONTROL
+    from broker.edge.schemas import SchemaFolder
+    from broker.edge.territory import load_territory
 
     loaded = load_territory(folder)
     record = operate.activation_record(loaded, product, active_from)
@@ -134,7 +134,10 @@ def activate(
 @click.argument("product")
 @click.option("--partner", required=True, help="The partner that agrees.")
 @click.option(
-    "--key", required=True, type=click.Path(exists=True, path_type=Path), help="File with its signing key."
+    "--key",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with its signing key.",
 )
 @JSON
 def sign(folder: Path, product: str, partner: str, key: Path, as_json: bool) -> None:
@@ -144,11 +147,11 @@ def sign(folder: Path, product: str, partner: str, key: Path, as_json: bool) -> 
     Example:
       broker territory sign territory/ vacancy-monthly --partner water-n --key water-n.key
     """
-    from broker import operate  # noqa: PLC0415 - Polars takes a second to import
-    from broker.core.note import parse_skey  # noqa: PLC0415
-    from broker.edge.territory import load_territory  # noqa: PLC0415
+    from broker import operate
+    from broker.edge.territory import load_territory
+    from broker.partner.keys import read_key
 
-    path = operate.sign_one(load_territory(folder), product, partner, parse_skey(key.read_text().strip()))
+    path = operate.sign_one(load_territory(folder), product, partner, read_key(key))
     _tell({"product": product, "partner": partner, "note": str(path)}, f"signed: {path}", as_json=as_json)
 
 
