@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,12 @@ from broker.core.references import read_references
 from broker.core.report import decisions_csv, releases_csv
 from broker.edge.clock import SystemClock
 from broker.edge.files import read_areas, read_consent, read_readings, read_sites
+from broker.edge.folders import writable_folder
 from broker.edge.keys import LocalKeys, load_keys
 from broker.edge.text_columns import instant
 from broker.stages.dryrun import DryRun, LeftOut, Recorded, dry_run, usual_end
 
+Step = Callable[[str], None]
 RESULTS = ("releases.csv", "decisions.csv", "summary.json")
 TRIAL_KEYS = LocalKeys(bytes(32))
 """Known to everybody: pseudonyms never leave a dry run, and its rounding is a trial's."""
@@ -45,14 +47,18 @@ def run_trial(
     key_file: Path | None,
     out: Path,
     now: str | None = None,
+    begins: Step = lambda _: None,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Reads the files, decides, writes `out`; the summary, and notes for the person at the terminal."""
+    """Reads the files, decides, writes `out`; the summary, and notes for the person at the terminal. begins: hears what
+    is done next."""
+    writable_folder(out)
     for name in RESULTS:
         (out / name).unlink(missing_ok=True)
     policy = load(_text(policy_file), str(policy_file))
     tree = AreaTree.from_rows(policy.areas.hierarchy, read_areas(areas))
     cut_at = _moment(cut, "--cut")
-    recorded = _recorded(policy, readings, sites, consent)
+    recorded = _recorded(policy, readings, sites, consent, begins)
+    begins(f"admitting and deciding {_count(recorded):,} readings")
     result = dry_run(
         policy,
         read_references(policy, _references(policy, policy_file)),
@@ -62,10 +68,13 @@ def run_trial(
         now=_now(_moment(now, "--now"), cut_at, recorded),
         cut=cut_at,
     )
+    begins(f"writing {out}")
     return _write(result, out), [*_not_enforced(policy), *_notes(result)]
 
 
-def _recorded(policy: Policy, readings: Mapping[str, Path], sites: Path, consent: Path | None) -> Recorded:
+def _recorded(
+    policy: Policy, readings: Mapping[str, Path], sites: Path, consent: Path | None, begins: Step
+) -> Recorded:
     if set(readings) != set(policy.inputs):
         raise InputError(
             "wrong_inputs",
@@ -75,14 +84,20 @@ def _recorded(policy: Policy, readings: Mapping[str, Path], sites: Path, consent
     frames: dict[str, dict[str, pl.DataFrame]] = {}
     quarantined: Counter[str] = Counter()
     for name, path in readings.items():
+        begins(f"reading {path}")
         spec = policy.inputs[name]
         base, timezone = policy.window.base, policy.window.timezone
         found = read_readings(path, unit=spec.unit, kind=spec.kind, base=base, timezone=timezone)
         frames[name] = found.frames
         quarantined.update(found.quarantined)
+    begins(f"reading {sites}")
     table = read_sites(sites)
     said = read_consent(consent) if consent else CONSENT_ROWS.to_frame()
     return Recorded(frames, quarantined, table.rows, table.holdings, said)
+
+
+def _count(recorded: Recorded) -> int:
+    return sum(frame.height for partners in recorded.readings.values() for frame in partners.values())
 
 
 def _references(policy: Policy, policy_file: Path) -> dict[str, bytes]:
@@ -101,7 +116,6 @@ def _references(policy: Policy, policy_file: Path) -> dict[str, bytes]:
 
 
 def _write(result: DryRun, out: Path) -> dict[str, Any]:
-    out.mkdir(parents=True, exist_ok=True)
     releases, decisions, numbers = (out / name for name in RESULTS)
     releases.write_bytes(releases_csv(result.decisions))
     decisions.write_bytes(decisions_csv(result.decisions))

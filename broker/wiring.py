@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from broker.core.areas import AreaTree
 from broker.core.sealing import INCARNATION_BYTES, Sealer
 from broker.edge.clock import SystemClock
 from broker.edge.data import data_folder
-from broker.edge.kafka.clients import faust_broker_credentials
+from broker.edge.kafka.clients import check_login, faust_broker_credentials
 from broker.edge.kafka.lane_client import KAFKA_FAILURES, LaneFenced, LaneReader, LaneWriter
 from broker.edge.kafka.provision import INGEST, RELEASE
 from broker.edge.keys import load_keys
@@ -137,9 +138,19 @@ def threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
 
-def run_worker(settings: Settings, roles: Iterable[str]) -> int:
+def check_logins(settings: Settings, roles: Iterable[str]) -> None:
+    """Raises OperatorError with the true reason where Kafka does not let a role in: Faust would only say that it
+    cannot start."""
+    # A loop of its own, which does not become the thread's: that one is Faust's.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        for role in roles:
+            runner.run(check_login(settings.kafka.login(PRINCIPALS[role], settings.secrets)))
+
+
+def run_worker(settings: Settings, roles: Sequence[str]) -> int:
     """Runs the roles until SIGTERM or Ctrl-C; the exit status of the process."""
     apps = worker_apps(settings, roles)
+    check_logins(settings, roles)
     worker = BoundedWorker(*apps, override_logging=False, redirect_stdouts=False, daemon=True, quiet=True)
     worker.loop.set_default_executor(threads())
     try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -27,7 +29,13 @@ import click
 @click.option("--communes", default=60, show_default=True)
 @click.option("--iris", default=200, show_default=True)
 @click.option("--days", default=35, show_default=True, help="From 2026-01-01 on.")
-@click.option("--web-port", default=6066, show_default=True, help="Metrics of the workers; 0 = none.")
+@click.option(
+    "--web-port",
+    type=click.IntRange(0, 65534),
+    default=6066,
+    show_default=True,
+    help="Metrics of the workers, on this port and the next; 0 = none.",
+)
 def command(
     once: bool,
     as_json: bool,
@@ -52,9 +60,10 @@ def command(
     Example:
       broker demo --once --json --keep result/
     """
-    from broker.demo import run  # noqa: PLC0415 - Polars takes a second to import
-    from broker.demo.show import Show  # noqa: PLC0415
-    from broker.sim.spec import TerritorySpec  # noqa: PLC0415
+    from broker.demo import run
+    from broker.demo.show import Show
+    from broker.edge.folders import writable_folder
+    from broker.sim.spec import TerritorySpec
 
     spec = TerritorySpec(
         epcis=epcis,
@@ -67,13 +76,12 @@ def command(
     )
     show = Show(quiet=as_json)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: in order
-    with ExitStack() as stack:
-        if home is None:
-            temporary = tempfile.TemporaryDirectory(prefix="broker-demo-") if once else None
-            home = Path(stack.enter_context(temporary)) if temporary else Path(".broker/demo")
-        outcome, running, _ = stack.enter_context(
-            run.demo(home / "run" if once else home, spec, seed, web_port, show)
-        )
+    if keep is not None:
+        writable_folder(keep)
+    with (
+        folder_of_run(home, once=once) as folder,
+        run.demo(folder, spec, seed, web_port, show) as (outcome, running, _),
+    ):
         if keep is not None:
             run.keep(outcome, running, keep)
         if as_json:
@@ -82,6 +90,29 @@ def command(
         if not once:
             show.next_steps(running, web_port)
             wait_for_ctrl_c()
+
+
+@contextmanager
+def folder_of_run(home: Path | None, *, once: bool) -> Iterator[Path]:
+    """The folder named, else .broker/demo; with --once a temporary one, which stays only where the demo fails: what
+    happened is in its logs."""
+    if home is not None or not once:
+        yield (home or Path(".broker/demo")) / ("run" if once else "")
+        return
+    folder = Path(tempfile.mkdtemp(prefix="broker-demo-"))
+    failed = False
+    try:
+        yield folder / "run"
+    except Exception:
+        failed = (folder / "run").exists()
+        raise
+    finally:
+        if failed:
+            click.echo(
+                f"broker: the demo failed; its logs and data stay in {folder} until you delete them", err=True
+            )
+        else:
+            shutil.rmtree(folder)
 
 
 def wait_for_ctrl_c() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -25,6 +28,32 @@ class Named(click.ParamType):
 
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Shows what is being done and for how long, on stderr where that is a terminal; else nothing."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description}", markup=False),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+
+        def begins(step: str) -> None:
+            for task in shown.task_ids:
+                shown.update(task, total=1, completed=1)
+            shown.add_task(step, total=None)
+
+        yield begins
+        for task in shown.task_ids:
+            shown.update(task, total=1, completed=1)
 
 
 @click.command()
@@ -74,9 +103,12 @@ def command(
       broker dry-run vacancy.yaml --readings energy=e.csv --readings water=w.csv \\
           --sites sites.csv --areas areas.csv --out trial/
     """
-    from broker.trial import run_trial  # noqa: PLC0415 - Polars takes a second to import
+    from broker.trial import run_trial
 
-    summary, notes = run_trial(policy, dict(readings), sites, areas, consent, cut, key_file, out, now)
+    with progress() as begins:
+        summary, notes = run_trial(
+            policy, dict(readings), sites, areas, consent, cut, key_file, out, now, begins
+        )
     for note in notes:
         click.echo(f"broker: {note}", err=True)
     if as_json:

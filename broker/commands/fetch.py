@@ -8,30 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from broker.core.errors import InputError, OperatorError
+from broker.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from broker.config import KafkaOptions
     from broker.core.published import Releases
     from broker.core.report import Report
     from broker.edge.kafka.settings import KafkaSettings
 
 _file = click.Path(path_type=Path, dir_okay=False)
-
-
-class Environment(BaseSettings):
-    """What the environment says of the cluster (BROKER_KAFKA__…) and of who asks (BROKER_RECIPIENT)."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="BROKER_", env_nested_delimiter="__", frozen=True, extra="ignore"
-    )
-
-    kafka: dict[str, str] = {}
-    recipient: str = ""
 
 
 @click.command()
@@ -64,9 +52,7 @@ class Environment(BaseSettings):
 @click.option(
     "--kafka-home",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".broker/kafka"),
-    show_default=True,
-    help="Folder of the embedded Kafka, which is asked where no other is named.",
+    help="Folder of the embedded Kafka, which is asked where no other is named. [.broker/kafka]",
 )
 @click.option(
     "--json", "as_json", is_flag=True, help="Summary as JSON: on stdout with --out, else on stderr."
@@ -84,7 +70,7 @@ def command(
     password_file: Path | None,
     bootstrap: str | None,
     ca: Path | None,
-    kafka_home: Path,
+    kafka_home: Path | None,
     as_json: bool,
 ) -> None:
     """Get the published figures of PRODUCT, with your own name and password as a recipient.
@@ -99,8 +85,10 @@ def command(
           --bootstrap kafka.example.org:9094 --ca ca.pem --format geojson --geometry communes.geojson --out v.geojson
     """
     _check_options(product, form, out, geometry)
-    login = _login(recipient, bootstrap, ca, password_file, kafka_home)
-    from broker.core.published import as_report, in_windows, narrowed  # noqa: PLC0415 - Polars takes a second
+    from broker.config import KafkaOptions
+
+    login = _login(recipient, KafkaOptions(bootstrap, ca, password_file, kafka_home))
+    from broker.core.published import as_report, in_windows, narrowed
 
     geometries = _geometries(geometry)
     released = _read(login, product)
@@ -121,54 +109,23 @@ def _check_options(product: str, form: str, out: Path | None, geometry: Path | N
         raise click.UsageError("Parquet is no text: give --out FILE, or redirect the output")
 
 
-def _login(
-    recipient: str | None, bootstrap: str | None, ca: Path | None, password_file: Path | None, home: Path
-) -> KafkaSettings:
-    """Options win over the environment; where neither names a cluster, the embedded one."""
-    from broker.edge.kafka.home import Home  # noqa: PLC0415
-    from broker.edge.kafka.settings import KafkaSettings  # noqa: PLC0415
+def _login(recipient: str | None, options: KafkaOptions) -> KafkaSettings:
+    from broker.config import environment, login
 
-    environment = Environment()
-    values: dict[str, Any] = dict(environment.kafka)
-    who = recipient or environment.recipient or values.get("username", "")
-    if not who and values.get("security_protocol", "SASL_SSL").startswith("SASL"):
+    said = environment()
+    who = recipient or said.recipient or said.kafka.get("username", "")
+    if not who and said.kafka.get("security_protocol", "SASL_SSL").startswith("SASL"):
         raise click.UsageError("say who you are: --as RECIPIENT, or BROKER_RECIPIENT in the environment")
-    values["username"] = who
-    if password_file is not None:
-        values.pop("password", None)
-        values["password_file"] = password_file
-    if ca is not None:
-        values["ca_file"] = ca
-    if bootstrap is not None:
-        values["bootstrap_servers"] = bootstrap
-    if "bootstrap_servers" not in values:
-        folder = Home(home.absolute())
-        state = folder.status().state
-        if state is None or not state.ready:
-            raise OperatorError(
-                "kafka_stopped",
-                "no Kafka runs there: give --bootstrap host:port, or `broker kafka up`",
-                where=str(home),
-            )
-        values = {"ca_file": folder.tls / "ca.pem", "bootstrap_servers": state.bootstrap} | values
-        if "password" not in values:
-            values.setdefault("password_file", folder.secrets / who)
-    try:
-        return KafkaSettings.model_validate(values)
-    except ValidationError as error:
-        text = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
-        raise InputError(
-            "bad_settings", f"how to reach Kafka: {text} (--password-file, BROKER_KAFKA__…)"
-        ) from None
+    return login(who, options)
 
 
 def _read(login: KafkaSettings, product: str) -> Releases:
-    import asyncio  # noqa: PLC0415
-    import logging  # noqa: PLC0415
+    import asyncio
+    import logging
 
-    from broker.edge.data import data_folder  # noqa: PLC0415
-    from broker.edge.kafka.collect import read_releases  # noqa: PLC0415
-    from broker.edge.schemas import SchemaFolder  # noqa: PLC0415
+    from broker.edge.data import data_folder
+    from broker.edge.kafka.collect import read_releases
+    from broker.edge.schemas import SchemaFolder
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it comes as an error
     return asyncio.run(read_releases(login, product, SchemaFolder.load(data_folder("schemas"))))
@@ -177,7 +134,7 @@ def _read(login: KafkaSettings, product: str) -> Releases:
 def _geometries(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
-    from broker.core.formats import read_geometries  # noqa: PLC0415
+    from broker.core.formats import read_geometries
 
     try:
         return dict(read_geometries(file.read_text(encoding="utf-8"), str(file)))
@@ -188,8 +145,8 @@ def _geometries(file: Path | None) -> dict[str, Any]:
 
 
 def _rendered(reports: Sequence[Report], chosen: Releases, form: str, geometries: dict[str, Any]) -> bytes:
-    from broker.core.formats import geojson, parquet  # noqa: PLC0415
-    from broker.core.report import releases_csv  # noqa: PLC0415
+    from broker.core.formats import geojson, parquet
+    from broker.core.report import releases_csv
 
     if form == "parquet":
         zones = {one.manifest.timezone for one in chosen.published}
@@ -211,8 +168,8 @@ def _write(content: bytes, out: Path | None) -> None:
 def _summary(
     reports: Sequence[Report], chosen: Releases, released: Releases, form: str, out: Path | None
 ) -> dict[str, Any]:
-    from broker.core.published import missing_groups  # noqa: PLC0415
-    from broker.core.report import PUBLISHED  # noqa: PLC0415
+    from broker.core.published import missing_groups
+    from broker.core.report import PUBLISHED
 
     cells = sum(report.cells.height for report in reports)
     published = sum(int((report.cells["status"] == PUBLISHED).sum()) for report in reports)

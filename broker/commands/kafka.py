@@ -14,10 +14,8 @@ from typing import Any
 import click
 
 from broker.edge.kafka.embedded import EmbeddedKafka
-from broker.edge.kafka.home import Home, State
+from broker.edge.kafka.home import DEFAULT_HOME, Home, State
 from broker.edge.kafka.properties import ADMIN
-
-DEFAULT_HOME = Path(".broker/kafka")
 
 _home = click.option(
     "--home",

@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 
 import click
-from pydantic import ValidationError
-
-from broker.core.errors import OperatorError
 
 
 @click.command()
@@ -30,17 +27,11 @@ def command(roles: tuple[str, ...]) -> None:
     Example:
       BROKER_KAFKA__BOOTSTRAP_SERVERS=kafka:9094 broker run --role ingest
     """
-    from broker.config import Settings  # noqa: PLC0415 - Faust and Polars take a second to import
-    from broker.edge.logs import set_up_logs  # noqa: PLC0415
-    from broker.wiring import ROLES, run_worker  # noqa: PLC0415
+    from broker.config import worker_settings
+    from broker.edge.logs import set_up_logs
+    from broker.wiring import ROLES, run_worker
 
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        missing = ", ".join(
-            "BROKER_" + "__".join(str(part).upper() for part in problem["loc"]) for problem in error.errors()
-        )
-        raise OperatorError("bad_settings", f"set these in the environment: {missing}") from error
+    settings = worker_settings()
     set_up_logs(settings.log_format)
     code = run_worker(settings, roles or ROLES)
     if code:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 FOLDER = click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 ADMIN = [
+    click.option("--bootstrap", help="Kafka's host:port. [BROKER_KAFKA__BOOTSTRAP_SERVERS]"),
     click.option(
-        "--bootstrap", required=True, envvar="BROKER_KAFKA__BOOTSTRAP_SERVERS", help="Kafka's servers."
-    ),
-    click.option(
-        "--ca", type=click.Path(exists=True, path_type=Path), envvar="BROKER_KAFKA__CA_FILE", help="CA, PEM."
+        "--ca",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="PEM file of certificates to trust. [BROKER_KAFKA__CA_FILE]",
     ),
     click.option(
         "--secrets",
-        required=True,
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, file_okay=False),
         envvar="BROKER_SECRETS",
-        help="Folder with a password file per principal; `admin` must be there.",
+        help="Folder with a password file per principal; `admin` must be there. Without it no passwords are made: for "
+        "clusters that know principals by their certificates. [BROKER_SECRETS]",
     ),
 ]
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object.")
 
 
 @click.group()
@@ -45,7 +49,10 @@ def _with_admin(function: Callable[..., None]) -> Callable[..., None]:
 @command.command()
 @FOLDER
 @_with_admin
-def provision(folder: Path, bootstrap: str, ca: Path | None, secrets: Path) -> None:
+@JSON
+def provision(
+    folder: Path, bootstrap: str | None, ca: Path | None, secrets: Path | None, as_json: bool
+) -> None:
     """Create what the files of FOLDER ask for, as often as you like: what is there already stays.
 
     Passwords are made once and kept in --secrets; hand each partner and recipient its own.
@@ -54,22 +61,30 @@ def provision(folder: Path, bootstrap: str, ca: Path | None, secrets: Path) -> N
     Example:
       broker territory provision territory/ --bootstrap kafka:9094 --ca ca.pem --secrets secrets/
     """
-    from broker import operate  # noqa: PLC0415 - Polars takes a second to import
-    from broker.config import Cluster  # noqa: PLC0415
-    from broker.edge.data import data_folder  # noqa: PLC0415
-    from broker.edge.kafka.provision import CONTROL  # noqa: PLC0415
-    from broker.edge.kafka.provision import provision as bring  # noqa: PLC0415
-    from broker.edge.schemas import SchemaFolder  # noqa: PLC0415
-    from broker.edge.territory import load_territory  # noqa: PLC0415
+    from broker import operate
+    from broker.config import KafkaOptions, cluster
+    from broker.edge.data import data_folder
+    from broker.edge.kafka.provision import CONTROL
+    from broker.edge.kafka.provision import provision as bring
+    from broker.edge.schemas import SchemaFolder
+    from broker.edge.territory import load_territory
 
-    cluster = Cluster(bootstrap_servers=bootstrap, ca_file=ca)
+    target = cluster(KafkaOptions(bootstrap, ca))
     loaded = load_territory(folder)
     products = [policy.product for policy in operate.policies(loaded)]
-    done = bring(cluster.login("admin", secrets), loaded.territory, secrets, products=products)
+    done = bring(target.login("admin", secrets), loaded.territory, secrets, products=products)
     codec = SchemaFolder.load(data_folder("schemas"))
-    operate.publish(cluster.login(CONTROL, secrets), operate.partner_records(loaded), codec)
-    click.echo(
-        f"{len(done.new_topics)} new topics; {len(done.principals)} principals, passwords in {secrets}"
+    operate.publish(target.login(CONTROL, secrets), operate.partner_records(loaded), codec)
+    _tell(
+        {
+            "new_topics": sorted(done.new_topics),
+            "principals": sorted(done.principals),
+            "partners": sorted(partner.name for partner in loaded.territory.partners),
+            "secrets": secrets and str(secrets),
+        },
+        f"{len(done.new_topics)} new topics; {len(done.principals)} principals, "
+        f"{f'passwords in {secrets}' if secrets else 'no passwords'}",
+        as_json=as_json,
     )
 
 
@@ -78,8 +93,15 @@ def provision(folder: Path, bootstrap: str, ca: Path | None, secrets: Path) -> N
 @click.argument("product")
 @click.option("--from", "active_from", required=True, help="First window: a local date, ahead of all data.")
 @_with_admin
+@JSON
 def activate(
-    folder: Path, product: str, active_from: str, bootstrap: str, ca: Path | None, secrets: Path
+    folder: Path,
+    product: str,
+    active_from: str,
+    bootstrap: str | None,
+    ca: Path | None,
+    secrets: Path | None,
+    as_json: bool,
 ) -> None:
     """Let PRODUCT run from a window's start on. Every contributing partner must have signed its policy.
 
@@ -87,19 +109,24 @@ def activate(
     Example:
       broker territory activate territory/ vacancy-monthly --from 2026-01-01 --bootstrap kafka:9094 ...
     """
-    from broker import operate  # noqa: PLC0415 - Polars takes a second to import
-    from broker.config import Cluster  # noqa: PLC0415
-    from broker.edge.data import data_folder  # noqa: PLC0415
-    from broker.edge.kafka.provision import CONTROL  # noqa: PLC0415
-    from broker.edge.schemas import SchemaFolder  # noqa: PLC0415
-    from broker.edge.territory import load_territory  # noqa: PLC0415
+    from broker import operate
+    from broker.config import KafkaOptions, cluster
+    from broker.edge.data import data_folder
+    from broker.edge.kafka.provision import CONTROL
+    from broker.edge.schemas import SchemaFolder
+    from broker.edge.territory import load_territory
 
     loaded = load_territory(folder)
     record = operate.activation_record(loaded, product, active_from)
     operate.check_runnable(loaded, record)
-    login = Cluster(bootstrap_servers=bootstrap, ca_file=ca).login(CONTROL, secrets)
+    login = cluster(KafkaOptions(bootstrap, ca)).login(CONTROL, secrets)
     operate.publish(login, [record], SchemaFolder.load(data_folder("schemas")))
-    click.echo(f"{product} runs from {active_from} on")
+    signed = sorted(record[2]["agreements"])
+    _tell(
+        {"product": product, "active_from": active_from, "signed_by": signed},
+        f"{product} runs from {active_from} on; signed by {', '.join(signed)}",
+        as_json=as_json,
+    )
 
 
 @command.command()
@@ -107,18 +134,26 @@ def activate(
 @click.argument("product")
 @click.option("--partner", required=True, help="The partner that agrees.")
 @click.option(
-    "--key", required=True, type=click.Path(exists=True, path_type=Path), help="File with its signing key."
+    "--key",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with its signing key.",
 )
-def sign(folder: Path, product: str, partner: str, key: Path) -> None:
+@JSON
+def sign(folder: Path, product: str, partner: str, key: Path, as_json: bool) -> None:
     """As PARTNER, agree to the policy of PRODUCT as it stands in FOLDER: writes the signed note to agreements/.
 
     \b
     Example:
       broker territory sign territory/ vacancy-monthly --partner water-n --key water-n.key
     """
-    from broker import operate  # noqa: PLC0415 - Polars takes a second to import
-    from broker.core.note import parse_skey  # noqa: PLC0415
-    from broker.edge.territory import load_territory  # noqa: PLC0415
+    from broker import operate
+    from broker.edge.territory import load_territory
+    from broker.partner.keys import read_key
 
-    path = operate.sign_one(load_territory(folder), product, partner, parse_skey(key.read_text().strip()))
-    click.echo(f"signed: {path}")
+    path = operate.sign_one(load_territory(folder), product, partner, read_key(key))
+    _tell({"product": product, "partner": partner, "note": str(path)}, f"signed: {path}", as_json=as_json)
+
+
+def _tell(facts: dict[str, Any], text: str, *, as_json: bool) -> None:
+    click.echo(json.dumps(facts) if as_json else text)

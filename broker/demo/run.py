@@ -16,12 +16,14 @@ from broker.core.calendar import Calendar
 from broker.core.errors import InputError, OperatorError
 from broker.core.published import as_report, decision_reports
 from broker.core.report import Report, decisions_csv, releases_csv
+from broker.demo.health import check_alive, web_ports
 from broker.demo.show import Show
 from broker.demo.stream import send_readings, send_tables
 from broker.demo.territory import DemoTerritory, bring_up, start_worker, write_files
 from broker.demo.watch import wait_for_releases
 from broker.edge.kafka.collect import decisions, receipts, releases
 from broker.edge.kafka.embedded import EmbeddedKafka
+from broker.edge.kafka.home import Home
 from broker.edge.keys import load_keys
 from broker.sim import World, generate
 from broker.sim.spec import TerritorySpec
@@ -63,6 +65,7 @@ def demo(
 ) -> Iterator[tuple[Outcome, DemoTerritory, World]]:
     """Runs the whole demo; Kafka and the workers stay up inside the `with`."""
     begun = time.monotonic()
+    ports = web_ports(web_port, WORKERS)
     clear(home)
     with EmbeddedKafka(home / "kafka") as kafka:
         show.step("Kafka is up, with TLS, logins and access rules")
@@ -73,24 +76,25 @@ def demo(
         )
         running = bring_up(home, folder, kafka, spec.start.isoformat())
         show.step("topics, principals and policies are in force")
-        workers = [
-            start_worker(running, [role], web_port + n if web_port else 0, role)
-            for n, role in enumerate(WORKERS)
-        ]
+        workers = {role: start_worker(running, [role], ports[role], role) for role in WORKERS}
+
+        def alive() -> None:
+            check_alive(workers.items(), home)
+
         try:
             with show.tables(len(world.streams)) as progress:
                 send_tables(running, world, progress)
             streaming = time.monotonic()
             with show.readings(world.sent()) as progress:
-                send_readings(running, world, progress)
+                send_readings(running, world, progress, alive)
             expected = releases_expected(running, world)
             with show.releases(expected) as progress:
-                wait_for_releases(running, expected, progress, lambda: check_alive(workers, home))
+                wait_for_releases(running, expected, progress, alive)
             ended = time.monotonic()
             outcome = asyncio.run(collect(running, world, ended - begun, ended - streaming))
             yield outcome, running, world
         finally:
-            stop(workers)
+            stop(list(workers.values()))
 
 
 async def collect(running: DemoTerritory, world: World, seconds: float, streaming: float) -> Outcome:
@@ -130,7 +134,6 @@ def releases_expected(running: DemoTerritory, world: World) -> int:
 
 def keep(outcome: Outcome, running: DemoTerritory, target: Path) -> None:
     """Writes releases.csv, decisions.csv and input/: the files with which a dry run gives the same releases."""
-    target.mkdir(parents=True, exist_ok=True)
     (target / "releases.csv").write_bytes(releases_csv(outcome.public))
     (target / "decisions.csv").write_bytes(decisions_csv(outcome.decided))
     source = running.folder.folder
@@ -140,7 +143,13 @@ def keep(outcome: Outcome, running: DemoTerritory, target: Path) -> None:
 
 
 def clear(home: Path) -> None:
-    """An empty folder for this run; only what an earlier demo left is ever deleted."""
+    """An empty folder for this run; only what an earlier demo left is ever deleted, never one that runs."""
+    if Home((home / "kafka").absolute()).status().condition != "stopped":
+        raise OperatorError(
+            "demo_running",
+            "a demo runs in this folder: end it with Ctrl-C, or give this one a folder of its own with --home",
+            where=str(home),
+        )
     if home.exists() and any(home.iterdir()):
         if not (home / MARKER).exists():
             raise InputError(
@@ -151,18 +160,6 @@ def clear(home: Path) -> None:
         shutil.rmtree(home)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     (home / MARKER).touch()
-
-
-def check_alive(workers: list[subprocess.Popen[bytes]], home: Path) -> None:
-    for worker, name in zip(workers, WORKERS, strict=True):
-        if worker.poll() is not None:
-            log = home / f"worker-{name}.log"
-            said = log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise OperatorError(
-                "worker_ended",
-                f"the worker ended with status {worker.returncode}; its last words: {''.join(said)[:400]}",
-                where=str(log),
-            )
 
 
 def stop(workers: list[subprocess.Popen[bytes]]) -> None:

@@ -84,6 +84,11 @@ class Show:
         self._explain(outcome.decided)
 
     def _product(self, policy: Policy, reports: list[Report]) -> None:
+        if not reports:
+            self.console.print(
+                f"{policy.title.en}\nno complete window yet: it has windows of {policy.window.length}"
+            )
+            return
         cells = pl.concat([report.cells for report in reports])
         published = int((cells["status"] == PUBLISHED).sum())
         latest = max(reports, key=lambda report: report.start)

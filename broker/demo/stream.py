@@ -22,14 +22,16 @@ def send_tables(demo: DemoTerritory, world: World, progress: Progress) -> None:
         progress(1)
 
 
-def send_readings(demo: DemoTerritory, world: World, progress: Progress) -> None:
-    """All readings and completeness marks, in the order in which a territory's days pass."""
+def send_readings(demo: DemoTerritory, world: World, progress: Progress, alive: Callable[[], None]) -> None:
+    """All readings and completeness marks, in the order in which a territory's days pass. alive: raises where it is
+    no use to go on."""
     senders = [
         StreamSender(bulk_producer(demo.kafka.settings(stream.partner)), stream, demo.codec)
         for stream in world.streams
     ]
     days = zip_longest(*(world.readings[stream.partner][stream.name] for stream in world.streams))
     for steps in days:
+        alive()
         for sender, step in zip(senders, steps, strict=True):
             if step is not None:
                 send_step(sender, step, progress)

@@ -17,6 +17,8 @@ Invariants
   in the file show that it is the second: there, time stands still or goes back. Such rows are counted. A
   local time that never was (clocks go forward) is bad.
 - A day (`P1D`) ends at the same local time on the next day, after 23 to 25 hours.
+- A row that ends later than the broker would take it is bad (`far_future`): one wrong year would else move the
+  completeness mark that follows the file, and close windows whose rows are still to come.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from pydantic import (
 
 from broker.core.calendar import DAY, duration_ms, is_zone
 from broker.core.errors import BrokerError, InputError
+from broker.core.readings import AHEAD
 from broker.core.readings import SCHEMA as READINGS
 from broker.core.strict_yaml import read_mapping
 from broker.core.territory import parse
@@ -46,6 +49,7 @@ from broker.edge.text_columns import UNITS, exact_integers, instants
 
 QUALITIES: Final = ("measured", "estimated", "substituted", "unknown")
 ISO: Final = "iso"
+FIRST_LINES: Final = 5  # told of each reason
 
 
 def _zone(name: str) -> str:
@@ -148,6 +152,14 @@ class Mapped:
         latest = self.readings["end"].max()
         return int(latest) if isinstance(latest, int) else None
 
+    @property
+    def not_read(self) -> dict[str, tuple[int, list[int]]]:
+        """reason -> how many rows, and the lines of the first of them (the header is line 1)."""
+        found = self.bad.group_by("reason", maintain_order=True).agg(
+            n=pl.len(), lines=pl.col("offset").head(FIRST_LINES) + 2
+        )
+        return {reason: (n, lines) for reason, n, lines in found.iter_rows()}
+
 
 def load_mapping(path: Path) -> Mapping:
     """Read a mapping file. Raises InputError that names the file and every offending field."""
@@ -163,8 +175,8 @@ def make_mapping(values: dict[str, object], name: str) -> Mapping:
     return parse(Mapping, values, name)
 
 
-def apply_mapping(path: Path, mapping: Mapping) -> Mapped:
-    """Read an export (CSV, also gzipped). Raises InputError where it is no such table."""
+def apply_mapping(path: Path, mapping: Mapping, *, now: int) -> Mapped:
+    """Read an export (CSV, also gzipped). now: ms. Raises InputError where it is no such table."""
     columns = mapping.columns
     named = {"delivery_point": columns.delivery_point, "timestamp": columns.timestamp, "value": columns.value}
     wanted = [*named.values(), *([columns.quality] if columns.quality else []), *mapping.where]
@@ -182,12 +194,11 @@ def apply_mapping(path: Path, mapping: Mapping) -> Mapped:
     )
     numbers = exact_integers(rows["value"], UNITS[mapping.unit][1], mapping.decimal)
     start, ambiguous = _starts(rows, mapping)
-    judged = rows.with_columns(
-        start=start, value=numbers["value"], reason=_reasons(rows, numbers["reason"], start)
-    )
+    timed = rows.with_columns(start=start, end=_ends(start, mapping), value=numbers["value"])
+    judged = timed.with_columns(reason=_reasons(timed, numbers["reason"], now + AHEAD))
     good = judged.filter(pl.col("reason").is_null())
     return Mapped(
-        readings=good.with_columns(end=_ends(good["start"], mapping)).select(READINGS.names()),
+        readings=good.select(READINGS.names()),
         bad=judged.filter(pl.col("reason").is_not_null()).select("offset", "reason"),
         read=len(table),
         skipped=len(table) - len(chosen),
@@ -195,12 +206,14 @@ def apply_mapping(path: Path, mapping: Mapping) -> Mapped:
     )
 
 
-def _reasons(rows: pl.DataFrame, number: pl.Series, start: pl.Series) -> pl.Series:
+def _reasons(rows: pl.DataFrame, number: pl.Series, latest: int) -> pl.Series:
     reason = (
         pl.when(pl.col("broken") | pl.col("delivery_point").is_null())
         .then(pl.lit("undecodable"))
-        .when(pl.lit(start).is_null())
+        .when(pl.col("start").is_null() | pl.col("end").is_null())
         .then(pl.lit("bad_timestamp"))
+        .when(pl.col("end") > latest)
+        .then(pl.lit("far_future"))
         .otherwise(pl.lit(number))
     )
     return rows.select(reason.cast(pl.String).alias("reason")).to_series()

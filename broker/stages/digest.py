@@ -22,6 +22,7 @@ from broker.core.chunks import pieces, pieces_by
 from broker.core.partitioner import partitions_for
 from broker.core.plan import Domain, Plan, Stream
 from broker.core.readings import check
+from broker.core.reasons import REASONS
 from broker.core.sealing import Sealer
 from broker.stages.ports import Batch, Codec, Keys, Out
 from broker.stages.tables import BadRecord, LaneTables
@@ -240,7 +241,7 @@ class Digester:
         return Out(CONTRIBUTIONS, to, key, self._codec.encode("contribution", record))
 
     def dead_letter(self, bad: BadRecord) -> Out:
-        """The reason and the place; the payload only as a keyed digest, so that its sender can recognise it."""
+        """The reason, in words too, and the place; the payload only as a keyed digest that its sender can recognise."""
         digest = hmac.digest(self._keys.quarantine_key(), bad.value or b"", "sha256")
         record = {
             "reason": bad.reason,
@@ -249,6 +250,8 @@ class Digester:
             "offset": bad.offset,
             "schema_id": bad.schema_id,
             "keyed_digest": digest,
+            "text": REASONS[bad.reason].text,
+            "must_act": REASONS[bad.reason].must_act,
         }
         return Out(f"dlq.{bad.partner}", None, None, self._codec.encode("quarantine", record))
 

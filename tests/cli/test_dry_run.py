@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import sys
+import threading
 from collections import defaultdict
+from contextlib import suppress
 from datetime import datetime, timedelta
 from fractions import Fraction
 from zoneinfo import ZoneInfo
@@ -47,6 +52,37 @@ def test_the_files_have_the_promised_columns_and_the_command_ends_well(trial: Tr
 def test_the_summary_can_be_printed(trial: Trial, capsys: pytest.CaptureFixture[str]) -> None:
     assert trial.run("--json") == 0
     assert json.loads(capsys.readouterr().out) == trial.summary
+
+
+def test_whoever_waits_at_a_terminal_sees_what_is_being_done(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master, slave = pty.openpty()
+    read: list[bytes] = []
+
+    def watch() -> None:  # meanwhile: a terminal that nobody reads fills up
+        with suppress(OSError):  # the other side was closed
+            while part := os.read(master, 1 << 16):
+                read.append(part)
+
+    eyes = threading.Thread(target=watch)
+    eyes.start()
+    with os.fdopen(slave, "w") as terminal, monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", terminal)
+        patched.setenv("COLUMNS", "300")
+        assert trial.run() == 0
+    eyes.join()
+    os.close(master)
+    shown = b"".join(read).decode()
+    steps = [f"reading {trial.folder}/energy.csv", f"reading {trial.folder}/sites.csv"]
+    places = [shown.index(step) for step in [*steps, "admitting and deciding 24 readings", "writing "]]
+    assert places == sorted(places)
+
+
+def test_a_script_sees_no_progress(trial: Trial, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trial.run() == 0
+    captured = capsys.readouterr()
+    assert "reading " not in captured.err and "deciding" not in captured.err
 
 
 def test_the_same_files_give_the_same_bytes_whatever_the_order_of_rows(trial: Trial) -> None:

@@ -232,7 +232,11 @@ def running(home: Path, folder: TerritoryFolder, first_day: str) -> Iterator[Run
 
 
 def dry_run(
-    policy: Path, input_folder: Path, out: Path, key_file: Path, inputs: Iterable[str] = ("energy", "water")
+    policy: Path,
+    input_folder: Path,
+    out: Path,
+    key_file: Path | None,
+    inputs: Iterable[str] = ("energy", "water"),
 ) -> Path:
     """`broker dry-run` as a person types it; the folder with its results."""
     readings = [
@@ -241,9 +245,8 @@ def dry_run(
     tables = [
         flag for name in ("sites", "areas", "consent") for flag in (f"--{name}", f"{input_folder}/{name}.csv")
     ]
-    status = broker(
-        ["dry-run", str(policy), *readings, *tables, "--key-file", str(key_file), "--out", str(out)]
-    )
+    keys = ["--key-file", str(key_file)] if key_file else []
+    status = broker(["dry-run", str(policy), *readings, *tables, *keys, "--out", str(out)])
     assert status == 0
     return out
 

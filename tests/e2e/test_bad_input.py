@@ -22,6 +22,7 @@ from run import Running, dry_run, sent_by, tally, territory
 
 from broker.core.errors import BrokerError, PartnerError, Refused
 from broker.core.partitioner import partition_for
+from broker.core.reasons import REASONS
 from broker.edge.kafka.admin import Admin, TopicSpec, librdkafka
 from broker.edge.kafka.clients import bulk_producer
 from broker.edge.kafka.outbox import Outbox
@@ -255,6 +256,9 @@ def test_each_bad_record_has_one_dead_letter_with_its_reason_and_place(story: St
         sent = Counter((b.topic, b.partition, b.offset, b.reason) for b in story.bad if b.partner == partner)
         letters = story.running.dead_letters(partner)
         assert Counter((x["topic"], x["partition"], x["offset"], x["reason"]) for x in letters) == sent
+        for letter in letters:
+            reason = REASONS[letter["reason"]]
+            assert (letter["text"], letter["must_act"]) == (reason.text, reason.must_act)
     for partner in ("energy-b", "energy-c", "water-s"):
         assert story.running.dead_letters(partner) == []
 

@@ -43,11 +43,13 @@ PLAIN: dict[str, Any] = {
     "unit": "kWh",
 }
 
+NOW = 1_798_761_600_000  # 2027-01-01T00:00:00Z: after all that is read here
+
 
 def apply(folder: Path, text: str, **changes: Any) -> Mapped:
     path = folder / "export.csv"
     path.write_text(text, encoding="utf-8")
-    return apply_mapping(path, make_mapping(PLAIN | changes, "mapping.yaml"))
+    return apply_mapping(path, make_mapping(PLAIN | changes, "mapping.yaml"), now=NOW)
 
 
 def ms(moment: datetime) -> int:
@@ -69,7 +71,7 @@ def rows_of(path: Path, separator: str) -> list[dict[str, str]]:
 def test_water_registers_of_alicante_are_read_in_litres_and_local_time(shared_data: Path) -> None:
     """Against the standard library's zones and decimals; the hour that happened twice is judged apart."""
     path = shared_data / "water_daiad" / "swm_trialA_2016-10_2016-11.csv.gz"
-    found = apply_mapping(path, make_mapping(DAIAD, "daiad.yaml"))
+    found = apply_mapping(path, make_mapping(DAIAD, "daiad.yaml"), now=NOW)
     rows = rows_of(path, ";")
     assert found.read == len(rows) == len(found.readings)
     assert found.bad.is_empty() and found.skipped == 0
@@ -93,7 +95,7 @@ def test_water_registers_of_alicante_are_read_in_litres_and_local_time(shared_da
 def test_the_hour_that_happened_twice_goes_on_in_time(shared_data: Path) -> None:
     """30 October 2016 in Alicante: a meter read every hour has one reading in each of the two hours."""
     path = shared_data / "water_daiad" / "swm_trialA_2016-10_2016-11.csv.gz"
-    found = apply_mapping(path, make_mapping(DAIAD, "daiad.yaml")).readings
+    found = apply_mapping(path, make_mapping(DAIAD, "daiad.yaml"), now=NOW).readings
     first, second, end = (at(f"2016-10-30T{hour}:00:00+00:00") for hour in ("00", "01", "02"))
     night = found.filter(pl.col("start").is_between(first, end - 1))
     hours = night.group_by("delivery_point").agg(
@@ -114,7 +116,7 @@ def test_hourly_electricity_of_cambridge_is_read_in_exact_watt_hours(shared_data
     rows = rows_of(path, ",")
     for utility, measure in (("electricity", "electricity"), ("gas", "gas")):
         mapping = CAMBRIDGE | {"measure": measure, "where": {"utility": utility}}
-        found = apply_mapping(path, make_mapping(mapping, "cambridge.yaml"))
+        found = apply_mapping(path, make_mapping(mapping, "cambridge.yaml"), now=NOW)
         expected = [
             (
                 row["building_id"],
@@ -162,6 +164,21 @@ def test_every_row_is_read_left_out_or_bad(tmp_path: Path) -> None:
         "undecodable": 2,
     }
     assert found.bad["offset"].to_list() == [2, 3, 4, 5, 6]
+
+
+def test_a_row_that_ends_more_than_a_day_ahead_is_bad_and_moves_no_mark(tmp_path: Path) -> None:
+    """One wrong year would else close every window up to then. The last hour allowed, one more, a typing error."""
+    times = ["2027-01-01T23:00:00Z", "2027-01-02T00:00:00Z", "2099-01-01T00:00:00Z", "9999-12-31T23:59:59Z"]
+    found = apply(tmp_path, "point,at,value\n" + "".join(f"p,{time},1\n" for time in times))
+    assert found.readings["offset"].to_list() == [0]
+    assert found.until == NOW + 24 * 3_600_000
+    assert found.not_read == {"far_future": (3, [3, 4, 5])}
+
+
+def test_the_first_lines_of_each_reason_are_told(tmp_path: Path) -> None:
+    rows = ["p,never,1", *("p,2026-01-01T00:00:00Z,1;5" for _ in range(9)), "p,2026-01-01T00:00:00Z,1"]
+    found = apply(tmp_path, "point,at,value\n" + "\n".join(rows))
+    assert found.not_read == {"bad_timestamp": (1, [2]), "bad_value": (9, [3, 4, 5, 6, 7])}
 
 
 def test_the_exports_words_for_quality_are_translated(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,11 @@ from random import Random
 
 import polars as pl
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from confluent_kafka import Consumer, TopicPartition
 
 from broker.commands.partner import command
-from broker.core.errors import OperatorError, PartnerError
+from broker.core.errors import InputError, OperatorError, PartnerError
 from broker.core.partitioner import partition_for
 from broker.core.plan import Stream
 from broker.edge.data import data_folder
@@ -27,6 +28,8 @@ from broker.sim import TerritorySpec, World, generate
 
 LANES = 3
 SCHEMAS = SchemaFolder.load(data_folder("schemas"))
+GOOD = [("m1", 12_500_000), ("m1", 12_750_000), ("m2", 7_000_000)]
+"""The rows of the fixture `export` that can be read, in mL."""
 
 
 @pytest.fixture(scope="module")
@@ -211,29 +214,90 @@ def export(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_command_sends_an_export_and_says_what_it_did(
+UNTIL = 1_767_308_400_000  # 2026-01-02T00:00:00+01:00
+
+
+def run_send(kafka: EmbeddedKafka, stream: str, export: Path, *more: str) -> Result:
+    """`broker partner send` of the export, as the administrator, who may write everywhere."""
+    options = ["--partner", "admin", "--stream", stream, "--kafka-home", str(kafka.home.folder)]
+    files = ["--mapping", str(export / "m.yaml"), str(export / "e.csv")]
+    return CliRunner().invoke(command, ["send", *options, *files, *more], catch_exceptions=False)
+
+
+def values_and_marks(topics: Topics, topic: str) -> tuple[list[tuple[str, int]], list[int]]:
+    """Every reading's point and value, and every mark, sorted."""
+    found = [SCHEMAS.decode(value) for records in topics.read(topic) for _, value in records]
+    readings = sorted((r["delivery_point"], r["value"]) for name, r in found if name == "water-register")
+    return readings, sorted(r["until"] for name, r in found if name == "completeness-mark")
+
+
+def test_the_command_sends_an_export_and_then_a_mark_to_every_partition(
     kafka: EmbeddedKafka, topics: Topics, export: Path
 ) -> None:
     topics.make("in.admin.water")
-    options = ["--partner", "admin", "--stream", "water", "--kafka-home", str(kafka.home.folder)]
-    done = CliRunner().invoke(
-        command,
-        ["send", *options, "--mapping", str(export / "m.yaml"), str(export / "e.csv")],
-        catch_exceptions=False,
-    )
+    (export / "e.csv").write_text((export / "e.csv").read_text().replace("m2,soon,8\n", ""))
+    done = run_send(kafka, "water", export)
     assert done.exit_code == 0, done.output
-    assert "in.admin.water: 3 of 4 rows sent" in done.output
-    assert "1 not sent: bad_timestamp, first in line 5" in done.output
+    assert "in.admin.water: 3 of 3 rows sent" in done.output
     found = topics.read("in.admin.water")
     marks = [SCHEMAS.decode(records[-1][1]) for records in found]
-    until = 1_767_308_400_000  # 2026-01-02T00:00:00+01:00
-    assert marks == [("completeness-mark", {"stream": "water", "until": until})] * LANES
+    assert marks == [("completeness-mark", {"stream": "water", "until": UNTIL})] * LANES
     readings = [SCHEMAS.decode(value)[1] for records in found for _, value in records[:-1]]
-    assert sorted((r["delivery_point"], r["value"]) for r in readings) == [
-        ("m1", 12_500_000),
-        ("m1", 12_750_000),
-        ("m2", 7_000_000),
-    ]
+    assert sorted((r["delivery_point"], r["value"]) for r in readings) == GOOD
+
+
+def test_rows_that_cannot_be_read_are_told_and_no_window_closes_without_them(
+    kafka: EmbeddedKafka, topics: Topics, export: Path
+) -> None:
+    topics.make("in.admin.partly")
+    done = run_send(kafka, "partly", export)
+    assert done.exit_code == 1, done.output
+    assert "in.admin.partly: 3 of 4 rows sent" in done.output
+    assert "1 not sent: bad_timestamp, first in line 5" in done.output
+    assert "no completeness mark" in done.stderr and "--mark-anyway" in done.stderr
+    assert values_and_marks(topics, "in.admin.partly") == (GOOD, [])
+
+    assert run_send(kafka, "partly", export, "--mark-anyway").exit_code == 0
+    assert values_and_marks(topics, "in.admin.partly") == (sorted(GOOD * 2), [UNTIL] * LANES)
+
+
+def test_what_was_sent_is_told_to_a_script_as_one_object(
+    kafka: EmbeddedKafka, topics: Topics, export: Path
+) -> None:
+    topics.make("in.admin.told", "sites.admin")
+    done = run_send(kafka, "told", export, "--json")
+    assert json.loads(done.stdout) == {
+        "topic": "in.admin.told",
+        "read": 4,
+        "sent": 3,
+        "left_out": 0,
+        "ambiguous_times": 0,
+        "not_sent": {"bad_timestamp": {"rows": 1, "first_lines": [5]}},
+        "mark": None,
+    }
+    marked = json.loads(run_send(kafka, "told", export, "--json", "--mark-anyway").stdout)
+    assert marked["mark"] == "2026-01-01T23:00:00+00:00"
+
+    table = export / "sites.csv"
+    table.write_text(
+        "partner,holding,delivery_point,premises,area,segment\nadmin,h,p1,t1,i1,\nadmin,h,p2,t2,i1,\n"
+    )
+    arguments = ["send", "--partner", "admin", "--kind", "sites", "--kafka-home", str(kafka.home.folder)]
+    sites = CliRunner().invoke(command, [*arguments, "--json", str(table)], catch_exceptions=False)
+    assert json.loads(sites.stdout) == {"topic": "sites.admin", "delivery_points": 2}
+
+
+def test_nobody_declares_a_future_that_is_still_to_come(
+    kafka: EmbeddedKafka, topics: Topics, export: Path
+) -> None:
+    topics.make("in.admin.future")
+    with pytest.raises(InputError, match=r"--until: .*more than a day ahead.*far_future"):
+        run_send(kafka, "future", export, "--until", "2099-01-01T00:00:00Z")
+    (export / "e.csv").write_text("meter,at,index\nm1,01/01/2026 00:00,12.5\nm1,01/01/2099 00:00,13\n")
+    done = run_send(kafka, "future", export)
+    assert done.exit_code == 1
+    assert "1 not sent: far_future, first in line 3" in done.output
+    assert values_and_marks(topics, "in.admin.future") == ([("m1", 12_500_000)], [])
 
 
 def test_a_stranger_is_told_that_its_login_is_refused(kafka: EmbeddedKafka, export: Path) -> None:
@@ -260,7 +324,6 @@ def test_the_command_says_where_no_kafka_runs(export: Path, tmp_path: Path) -> N
 def test_the_command_checks_the_stream_against_the_territory(
     kafka: EmbeddedKafka, export: Path, world: World
 ) -> None:
-    from broker.core.errors import InputError
     from broker.sim import write_territory
 
     keys = {s.partner: f"{s.partner}+00000000+AAAA" for s in world.streams}

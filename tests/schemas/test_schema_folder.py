@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pytest
 from codec_helpers import FOLDER, SCHEMAS, files_with, folder_with, raw_schema
 from fastavro.schema import to_parsing_canonical_form
@@ -36,6 +38,7 @@ PUBLISHED = {
     71: ("release-cells.avsc", "3563a4f1a2f044ec"),
     80: ("log-leaf.avsc", "00912dd22ceed18d"),
     90: ("quarantine.avsc", "66b0be5002ea36d0"),
+    92: ("quarantine@2.avsc", "bf78e7d2bc01c61b"),
 }
 
 
@@ -199,3 +202,21 @@ def test_an_unknown_name_is_the_programmers_mistake() -> None:
         FOLDER.reader("steam-interval")
     with pytest.raises(ProgrammerError):
         FOLDER.decode_columns([], [], ["contribution"], max_bytes=10)
+
+
+def test_a_dead_letter_of_before_is_read_without_words() -> None:
+    """Dead letters stay for weeks: those of version 1 have a reason code only."""
+    first = FOLDER.by_id(90)
+    assert first is not None
+    letter = {
+        "reason": "empty",
+        "topic": "in.a.s",
+        "partition": 0,
+        "offset": 7,
+        "schema_id": None,
+        "keyed_digest": b"d",
+    }
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, first.raw, letter)
+    name, found = FOLDER.decode(b"\0" + (90).to_bytes(4, "big") + body.getvalue())
+    assert (name, found) == ("quarantine", letter | {"text": "", "must_act": ""})

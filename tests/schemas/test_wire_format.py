@@ -105,6 +105,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "offset": 2**40,
         "schema_id": None,
         "keyed_digest": b"\x01" * 32,
+        "text": "the record has no value",
+        "must_act": "partner",
     },
 }
 

@@ -306,6 +306,8 @@ def test_a_dead_letter_says_where_and_why_and_only_its_sender_can_tell_what() ->
         "partition": 0,
         "offset": 101,
         "schema_id": schema_id,
+        "text": "the bytes do not decode with the schema that they name",
+        "must_act": "partner",
     }
 
 

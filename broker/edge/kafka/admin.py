@@ -35,6 +35,7 @@ from confluent_kafka.admin import (
 
 from broker.core.errors import OperatorError
 from broker.edge.kafka.settings import KafkaSettings
+from broker.edge.kafka.tls import librdkafka_tls
 
 REQUEST_TIMEOUT = 15.0
 _SCRAM_ITERATIONS = 8192
@@ -64,7 +65,8 @@ class Acl:
 
 
 def librdkafka(settings: KafkaSettings) -> dict[str, Any]:
-    """The settings in librdkafka's words. The host name check stays on (its default)."""
+    """The settings in librdkafka's words. The host name check stays on (its default). Raises OperatorError where a
+    file of them cannot be used."""
     config: dict[str, Any] = {
         "bootstrap.servers": settings.bootstrap_servers,
         "security.protocol": settings.security_protocol,
@@ -75,9 +77,7 @@ def librdkafka(settings: KafkaSettings) -> dict[str, Any]:
             "sasl.username": settings.username,
             "sasl.password": settings.secret(),
         }
-    if settings.tls and settings.ca_file is not None:
-        config["ssl.ca.location"] = str(settings.ca_file)
-    return config
+    return config | librdkafka_tls(settings)
 
 
 def wait_until_ready(settings: KafkaSettings, timeout: float, check: Callable[[], None]) -> None:

@@ -20,6 +20,7 @@ from confluent_kafka import KafkaError, Producer
 from broker.core.errors import OperatorError
 from broker.edge.kafka.admin import librdkafka
 from broker.edge.kafka.settings import KafkaSettings
+from broker.edge.kafka.tls import ssl_context
 
 if TYPE_CHECKING:
     from faust.types.auth import CredentialsT
@@ -125,7 +126,7 @@ def faust_broker_credentials(settings: KafkaSettings) -> CredentialsT | None:
     from faust import SASLCredentials, SSLCredentials  # noqa: PLC0415
     from faust.types.auth import SASLMechanism  # noqa: PLC0415
 
-    context = _ssl_context(settings)
+    context = ssl_context(settings)
     if settings.sasl:
         return SASLCredentials(
             username=settings.username,
@@ -175,6 +176,12 @@ def _login_failure(settings: KafkaSettings, server: str, error: Exception) -> Op
                 "host name",
                 where=server,
             )
+        if isinstance(cause, ssl.SSLError) and "alert" in str(cause):
+            return OperatorError(
+                "kafka_login_refused",
+                f"Kafka does not accept this client's certificate ({cause.reason}): check cert_file and key_file",
+                where=server,
+            )
     reason = str(causes[-1]) or type(error).__name__
     return OperatorError(
         "kafka_unreachable",
@@ -187,7 +194,7 @@ def _aiokafka(settings: KafkaSettings) -> dict[str, Any]:
     config: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers,
         "security_protocol": settings.security_protocol,
-        "ssl_context": _ssl_context(settings),
+        "ssl_context": ssl_context(settings),
         "request_timeout_ms": REQUEST_TIMEOUT_MS,
     }
     if settings.sasl:
@@ -197,14 +204,3 @@ def _aiokafka(settings: KafkaSettings) -> dict[str, Any]:
             "sasl_plain_password": settings.secret(),
         }
     return config
-
-
-def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
-    if not settings.tls:
-        return None
-    try:
-        return ssl.create_default_context(cafile=settings.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise OperatorError(
-            "bad_ca_file", f"cannot read the trusted certificates: {error}", where=str(settings.ca_file)
-        ) from error

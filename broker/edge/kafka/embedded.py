@@ -240,14 +240,14 @@ class EmbeddedKafka:
 
         def choose(wanted: int | None) -> int:
             candidates = ([wanted] if wanted else []) + random.sample(_PORT_RANGE, 200)
-            port = next((p for p in candidates if p not in taken and _free(p)), None)
+            port = next((p for p in candidates if p not in taken and port_is_free(p)), None)
             if port is None:
                 raise OperatorError("port_taken", "no free port found on 127.0.0.1")
             taken.add(port)
             return port
 
         if self._wanted_port is not None:
-            if not _free(self._wanted_port):
+            if not port_is_free(self._wanted_port):
                 raise OperatorError(
                     "port_taken",
                     "another program listens on it: give another with --port",
@@ -288,7 +288,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _free(port: int) -> bool:
+def port_is_free(port: int) -> bool:
+    """Whether nothing listens on this port of 127.0.0.1."""
     with socket.socket() as probe:
         # As Java does: a port in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -23,6 +23,8 @@ from typing import Literal
 from broker.core.errors import OperatorError
 from broker.edge.kafka.pki import write_private
 
+DEFAULT_HOME = Path(".broker/kafka")
+
 _MARKER = "lock"
 _FOLDERS = ("data", "logs", "tls", "secrets")
 _POLL = 0.05

@@ -47,10 +47,10 @@ _BOTH: tuple[_Operation, ...] = ("read", "write", "describe")
 
 @dataclass(frozen=True)
 class Provisioned:
-    """What a run did: the topics that it made, and every principal with the file of its password."""
+    """What a run did: the topics that it made, and every principal, whose rules are in force."""
 
     new_topics: tuple[str, ...]
-    principals: dict[str, Path]
+    principals: tuple[str, ...]
 
 
 def products_of(territory: Territory, products: Iterable[str] = ()) -> list[str]:
@@ -113,22 +113,24 @@ def plan_principals(territory: Territory) -> list[str]:
 def provision(
     admin: KafkaSettings,
     territory: Territory,
-    secrets: Path,
+    secrets: Path | None,
     *,
     products: Iterable[str] = (),
     input_retention_ms: int = INPUT_RETENTION_MS,
 ) -> Provisioned:
     """Bring the cluster to the plan: topics, users, then rules, which are in force when this returns.
 
-    Passwords are made once and kept in `secrets/<principal>`, mode 0600. Raises OperatorError.
+    Passwords are made once and kept in `secrets/<principal>`, mode 0600; without that folder none is made or set, for
+    clusters that know principals otherwise, by their certificates. Raises OperatorError.
     """
     client = Admin(admin)
     new = client.ensure_topics(plan_topics(territory, products, input_retention_ms=input_retention_ms))
-    files = {name: secrets / name for name in plan_principals(territory)}
-    client.ensure_users({name: ensure_password(file) for name, file in files.items()})
+    principals = plan_principals(territory)
+    if secrets is not None:
+        client.ensure_users({name: ensure_password(secrets / name) for name in principals})
     # Users come first: the cluster applies changes in order, so rules in force mean that users can log in.
     client.ensure_acls(plan_acls(territory))
-    return Provisioned(tuple(new), files)
+    return Provisioned(tuple(new), tuple(principals))
 
 
 def ensure_password(file: Path) -> str:

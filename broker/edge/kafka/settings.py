@@ -15,12 +15,15 @@ from broker.core.errors import OperatorError
 
 
 class KafkaSettings(BaseModel):
-    """One principal's way in. `ca_file`: PEM certificates to trust (None: the system's)."""
+    """One principal's way in. `ca_file`: PEM certificates to trust (None: the system's). `cert_file`, `key_file`: PEM,
+    who we are, for clusters that ask for it (mutual TLS); without a key file the key is in the certificate's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bootstrap_servers: str
     ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
     username: str = ""
     password: SecretStr | None = None
     password_file: Path | None = None
@@ -28,13 +31,17 @@ class KafkaSettings(BaseModel):
     security_protocol: Literal["SASL_SSL", "SASL_PLAINTEXT", "SSL", "PLAINTEXT"] = "SASL_SSL"
 
     @model_validator(mode="after")
-    def _one_password(self) -> Self:
+    def _consistent(self) -> Self:
         if self.password is not None and self.password_file is not None:
             raise ValueError("give password or password_file, not both")
         if self.sasl and not self.username:
             raise ValueError(f"{self.security_protocol} needs a username")
         if self.sasl and self.password is None and self.password_file is None:
             raise ValueError(f"{self.security_protocol} needs a password or a password_file")
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("key_file needs cert_file")
+        if self.cert_file is not None and not self.tls:
+            raise ValueError(f"cert_file says nothing with {self.security_protocol}: give SSL or SASL_SSL")
         return self
 
     @property
