@@ -17,14 +17,14 @@ import numpy as np
 import polars as pl
 
 from broker.core.admission import NO_MARK, Admission, admit
-from broker.core.calendar import duration_ms
 from broker.core.chunks import pieces, pieces_by
 from broker.core.partitioner import partitions_for
 from broker.core.plan import Domain, Plan, Stream
-from broker.core.readings import check
+from broker.core.readings import check, check_marks
 from broker.core.sealing import Sealer
 from broker.stages.ports import Batch, Codec, Keys, Out
 from broker.stages.tables import BadRecord, LaneTables
+from broker.stages.watermarks import Watermark, idle_after
 
 CONTRIBUTIONS = "contributions"
 MAX_RECORD_BYTES = 4096
@@ -32,7 +32,10 @@ MAX_RECORD_BYTES = 4096
 
 @dataclass
 class Tally:
-    """Readings of one input partition by outcome; `read` is their sum, whatever happens."""
+    """Records of one input partition by outcome; `read` is their sum, whatever happens.
+
+    A good completeness mark is no reading and in none of these; one that is no good is quarantined, hence read.
+    """
 
     admitted: int = 0
     late: int = 0
@@ -42,24 +45,6 @@ class Tally:
     @property
     def read(self) -> int:
         return self.admitted + sum(self.quarantined.values()) + sum(self.refused.values())
-
-
-@dataclass(frozen=True)
-class Watermark:
-    """Of one input partition. until: all before it was sent (ms); at: append time of what said so (ms)."""
-
-    until: int = NO_MARK
-    at: int = 0
-
-    def metadata(self) -> str:
-        return json.dumps({"mark": self.until, "at": self.at}, sort_keys=True)
-
-    @classmethod
-    def read(cls, metadata: str) -> Watermark:
-        if not metadata:
-            return cls()
-        found = json.loads(metadata)
-        return cls(int(found["mark"]), int(found["at"]))
 
 
 @dataclass(frozen=True)
@@ -96,10 +81,13 @@ class Digester:
             max_bytes=MAX_RECORD_BYTES,
             stream=stream.name,
         )
-        appended = np.array(batch.timestamps)[np.searchsorted(offsets, decoded.readings["offset"].to_numpy())]
+        timestamps = np.array(batch.timestamps)
+        appended = timestamps[np.searchsorted(offsets, decoded.readings["offset"].to_numpy())]
         good, malformed = check(decoded.readings, stream, pl.Series(appended, dtype=pl.Int64))
+        places = np.array([offset for offset, _ in decoded.marks], np.int64)
+        sound, unsound = check_marks(decoded.marks, timestamps[np.searchsorted(offsets, places)])
         domains = [d for d in tables.plan.domains.values() if stream in d.streams]
-        marks = self._marks(decoded.marks, good, stream, domains)
+        marks = self._marks(sound, good, stream, domains)
         admissions = {d.name: self._admit(good, stream, d, tables, before.until, marks) for d in domains}
         watermark = _advance(before, marks, offsets, batch.timestamps)
         tally, misplaced = _tally(good, admissions)
@@ -108,6 +96,7 @@ class Digester:
                 decoded.bad.select("offset", "reason", "schema_id"),
                 _no_schema(malformed),
                 _no_schema(misplaced),
+                _no_schema(unsound),
             ],
             how="vertical_relaxed",
         )
@@ -267,16 +256,6 @@ class Digester:
         }
         topic = f"receipts.{digest.stream.partner}"
         return Out(topic, self._partition, None, self._codec.encode("receipt", record))
-
-
-def idle_after(domain: Domain, stream: Stream) -> int | None:
-    """ms of silence after which a stream without marks counts as idle; None where marks are asked for."""
-    spans = [
-        duration_ms(product.policy.watermark.event_time.idle_after)
-        for product in domain.products
-        if product.policy.watermark.event_time is not None and stream in product.streams
-    ]
-    return max(spans, default=None)
 
 
 def policies_digest(domain: Domain) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from kafka_memory import Crash, Kafka
 from lane_world import (
+    CODEC,
     DAY,
     HOUR,
     LANES,
@@ -20,6 +21,7 @@ from lane_world import (
     opened,
     points,
     reading,
+    release,
     send_hours,
     settle,
     site,
@@ -115,3 +117,31 @@ async def test_a_withdrawal_before_new_year_reaches_what_was_already_sent_for_th
     await settle(kafka, lane, start=False)
     (said,) = written(kafka, "retraction")
     assert set(rows["point"]) <= set(frame(said["body"])["point"])
+
+
+async def test_a_withdrawal_reaches_windows_that_a_stream_without_any_mark_has_held_since_last_year() -> None:
+    kafka = territory()
+    point = points("energy-a", 0)[0]
+    kafka.send(A, 0, point.encode(), reading(point, 1))
+    lane = ingest_lane(kafka, 0)
+    await settle(kafka, lane)
+    kafka.now = ms("2027-06-01")
+    kafka.send(A, 0, None, mark((kafka.now - DAY) / HOUR))  # the other suppliers never sent any
+    await settle(kafka, lane, start=False)
+    withdrawn(kafka, "energy-a", 0)
+    await settle(kafka, lane, start=False)
+    (said,) = written(kafka, "retraction")
+    assert set(opened(kafka)["point"]) <= set(frame(said["body"])["point"])
+
+
+async def test_a_mark_in_another_unit_neither_delays_a_withdrawal_nor_stops_a_lane() -> None:
+    kafka = territory()
+    send_hours(kafka, range(2))
+    for factor in (1000, 1_000_000):
+        until = CODEC.encode("completeness-mark", {"stream": "power", "until": DAY * factor})
+        kafka.send(A, 0, None, until)
+    withdrawn(kafka, "energy-a", 0)
+    await ingest(kafka)
+    await release(kafka)
+    assert {record["reason"] for record in decoded(kafka, "dlq.energy-a")} == {"far_future"}
+    assert max(record["window"] for record in written(kafka, "mark")) == DAY + 2 * HOUR

@@ -1,0 +1,109 @@
+"""How far each input partition of an ingest lane is complete, and what follows from silence.
+
+Invariants
+- A watermark never goes back, and is committed with the offset of what said it.
+- Silence is judged by the broker's clock, completeness never: what silence comes to goes out as a record.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from broker.core.admission import NO_MARK
+from broker.core.calendar import duration_ms
+from broker.core.plan import Domain, Plan, Stream
+from broker.stages.ports import Place, Reader
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """Of one input partition. until: all before it was sent (ms); at: append time of what said so (ms)."""
+
+    until: int = NO_MARK
+    at: int = 0
+
+    def metadata(self) -> str:
+        return json.dumps({"mark": self.until, "at": self.at}, sort_keys=True)
+
+    @classmethod
+    def read(cls, metadata: str) -> Watermark:
+        if not metadata:
+            return cls()
+        found = json.loads(metadata)
+        return cls(int(found["mark"]), int(found["at"]))
+
+
+def idle_after(domain: Domain, stream: Stream) -> int | None:
+    """ms of silence after which a stream without marks counts as idle; None where marks are asked for."""
+    spans = [
+        duration_ms(product.policy.watermark.event_time.idle_after)
+        for product in domain.products
+        if product.policy.watermark.event_time is not None and stream in product.streams
+    ]
+    return max(spans, default=None)
+
+
+class Watermarks:
+    """Those of one lane, by input partition. started: when the lane began (ms)."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._started = 0
+        self._known: dict[Place, Watermark] = {}
+        self._last_seen: dict[Place, int] = {}
+        self._given_up: dict[Place, int] = {}
+
+    def start(self, now: int) -> None:
+        self._started = now
+
+    def of(self, place: Place) -> Watermark:
+        return self._known.get(place, Watermark())
+
+    def take(self, marks: Mapping[Place, Watermark]) -> None:
+        """Takes what was committed."""
+        self._known |= marks
+
+    def saw(self, place: Place, now: int) -> None:
+        """Records of the partition were read."""
+        self._last_seen[place] = now
+
+    def idle(
+        self, plan: Plan, streams: Mapping[Place, Stream], paused: Mapping[str, str], now: int
+    ) -> dict[Place, Watermark]:
+        """Streams without marks, silent for longer than their policy's `idle_after`, follow the others."""
+        moved = {}
+        for domain in plan.domains.values():
+            for place, stream in _own(domain, streams):
+                after = None if stream.partner in paused else idle_after(domain, stream)
+                if after is not None and now - self._last_seen.get(place, self._started) > after:
+                    until = self._latest(domain, streams, place)
+                    if until > self.of(place).until:
+                        moved[place] = Watermark(until, now)
+        return moved
+
+    async def given_up(self, plan: Plan, streams: Mapping[Place, Stream], now: int) -> dict[Place, int]:
+        """Streams without a new mark for longer than their products hold, and up to where (ms) nobody waits for
+        them any more; each once."""
+        found: dict[Place, int] = {}
+        for domain in plan.domains.values():
+            hold = max(duration_ms(product.policy.window.max_hold) for product in domain.products)
+            for place, _ in _own(domain, streams):
+                mark = self.of(place)
+                until = self._latest(domain, streams, place)
+                overdue = now - (mark.at or self._started) > hold
+                if overdue and until > max(mark.until, self._given_up.get(place, NO_MARK)):
+                    end = (await self._reader.end_offsets([place]))[place]
+                    if await self._reader.position(place) >= end:
+                        found[place] = self._given_up[place] = until
+        return found
+
+    def _latest(self, domain: Domain, streams: Mapping[Place, Stream], but: Place) -> int:
+        """The furthest watermark of the domain's other streams in this lane."""
+        others = [self.of(place).until for place, _ in _own(domain, streams) if place != but]
+        return max(others, default=NO_MARK)
+
+
+def _own(domain: Domain, streams: Mapping[Place, Stream]) -> Iterator[tuple[Place, Stream]]:
+    return ((place, s) for place, s in sorted(streams.items()) if s in domain.streams)
