@@ -16,7 +16,7 @@ from hashlib import sha256
 import numpy as np
 import polars as pl
 
-from broker.core.admission import NO_MARK, Admission, admit
+from broker.core.admission import Admission, admit
 from broker.core.chunks import pieces, pieces_by
 from broker.core.partitioner import partitions_for
 from broker.core.plan import Domain, Plan, Stream
@@ -24,7 +24,7 @@ from broker.core.readings import check, check_marks
 from broker.core.sealing import Sealer
 from broker.stages.ports import Batch, Codec, Keys, Out
 from broker.stages.tables import BadRecord, LaneTables
-from broker.stages.watermarks import Watermark, idle_after
+from broker.stages.watermarks import Watermark, event_time, newest_events
 
 CONTRIBUTIONS = "contributions"
 MAX_RECORD_BYTES = 4096
@@ -87,7 +87,12 @@ class Digester:
         places = np.array([offset for offset, _ in decoded.marks], np.int64)
         sound, unsound = check_marks(decoded.marks, timestamps[np.searchsorted(offsets, places)])
         domains = [d for d in tables.plan.domains.values() if stream in d.streams]
-        marks = self._marks(sound, good, stream, domains)
+        behind = event_time(domains, stream)
+        marks = sound
+        if behind is not None:
+            taken_in = timestamps[np.searchsorted(offsets, good["offset"].to_numpy())]
+            events = newest_events(good, taken_in, tables.sites(stream.partner))
+            marks = sorted([*sound, *((offset, event - behind) for offset, event in events)])
         admissions = {d.name: self._admit(good, stream, d, tables, before.until, marks) for d in domains}
         watermark = _advance(before, marks, offsets, batch.timestamps)
         tally, misplaced = _tally(good, admissions)
@@ -112,18 +117,6 @@ class Digester:
             batch.offsets[0],
             batch.offsets[-1],
         )
-
-    def _marks(
-        self, marks: Sequence[tuple[int, int]], good: pl.DataFrame, stream: Stream, domains: list[Domain]
-    ) -> Sequence[tuple[int, int]]:
-        """Completeness marks; where a policy opted in, each new latest event time is one instead."""
-        if good.is_empty() or not any(idle_after(domain, stream) for domain in domains):
-            return marks
-        by_offset = good.select("offset", "end").sort("offset")
-        rising = by_offset.with_columns(pl.col("end").cum_max()).filter(
-            pl.col("end") > pl.col("end").shift(1).fill_null(NO_MARK)
-        )
-        return sorted([*marks, *rising.iter_rows()])
 
     def _admit(
         self,

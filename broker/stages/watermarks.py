@@ -2,18 +2,23 @@
 
 Invariants
 - A watermark never goes back, and is committed with the offset of what said it.
+- Event time (opt-in) runs `idle_after` behind the newest reading of a known point: so much disorder is allowed
+  (`policy_model.EventTime`), as of readings that are sent by hour and not by point.
 - Silence is judged by the broker's clock, completeness never: what silence comes to goes out as a record.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+
+import polars as pl
 
 from broker.core.admission import NO_MARK
 from broker.core.calendar import duration_ms
 from broker.core.plan import Domain, Plan, Stream
+from broker.core.sites import Ints, SiteTable
 from broker.stages.ports import Place, Reader
 
 
@@ -35,14 +40,36 @@ class Watermark:
         return cls(int(found["mark"]), int(found["at"]))
 
 
-def idle_after(domain: Domain, stream: Stream) -> int | None:
-    """ms of silence after which a stream without marks counts as idle; None where marks are asked for."""
+def event_time(domains: Iterable[Domain], stream: Stream) -> int | None:
+    """`idle_after` (ms; the longest) of the products of these domains that take the stream by event time; None
+    where all ask for marks."""
     spans = [
         duration_ms(product.policy.watermark.event_time.idle_after)
+        for domain in domains
         for product in domain.products
         if product.policy.watermark.event_time is not None and stream in product.streams
     ]
     return max(spans, default=None)
+
+
+def newest_events(good: pl.DataFrame, appended: Ints, sites: SiteTable | None) -> list[tuple[int, int]]:
+    """(offset, end in ms) of each reading that is newer than all before it in the batch.
+
+    good: readings frame; appended: when each was taken in (ms). Only points that had a site then: what is refused
+    as unknown says nothing of the others. A meter whose clock is ahead is taken to speak of the present.
+    """
+    if sites is None or good.is_empty():
+        return []
+    known = sites.locate(good["delivery_point"], good["start"].to_numpy()).site >= 0
+    return (
+        good.select("offset", event=pl.min_horizontal("end", pl.Series(appended, dtype=pl.Int64)))
+        .filter(known)
+        .sort("offset")
+        .with_columns(before=pl.col("event").cum_max().shift(1).fill_null(NO_MARK))
+        .filter(pl.col("event") > pl.col("before"))
+        .select("offset", "event")
+        .rows()
+    )
 
 
 class Watermarks:
@@ -76,7 +103,7 @@ class Watermarks:
         moved = {}
         for domain in plan.domains.values():
             for place, stream in _own(domain, streams):
-                after = None if stream.partner in paused else idle_after(domain, stream)
+                after = None if stream.partner in paused else event_time([domain], stream)
                 if after is not None and now - self._last_seen.get(place, self._started) > after:
                     until = self._latest(domain, streams, place)
                     if until > self.of(place).until:

@@ -236,20 +236,38 @@ def test_a_mark_may_be_as_far_ahead_as_a_reading_and_no_further() -> None:
 EVENT_TIME = policy(watermark={"event_time": {"idle_after": "PT6H"}})
 
 
-def test_event_time_advances_by_readings_where_the_policy_opted_in() -> None:
+def test_event_time_runs_idle_after_behind_the_newest_reading_where_the_policy_opted_in() -> None:
     known = lane_tables(EVENT_TIME)
-    sent = [reading(KNOWN, 1), reading(KNOWN, 0), reading(KNOWN, 2), reading(KNOWN, 1, 5)]
+    sent = [
+        reading(KNOWN, 11),
+        reading(KNOWN, 6),
+        reading(KNOWN, 12),
+        reading(KNOWN, 6, 5),
+        reading(KNOWN, 7),
+    ]
     found = digest(sent, known)
-    assert found.watermark == Watermark(DAY + 3 * HOUR, NOW + 2)
-    assert found.late["housing"].rows() == [(DAY, 0, 1), (DAY + HOUR, 0, 1)]
+    assert found.watermark == Watermark(DAY + 7 * HOUR, NOW + 2)
+    assert found.late["housing"].rows() == [(DAY + 6 * HOUR, 0, 1)]
     assert digest(sent).watermark == Watermark(NO_MARK, 0)
 
 
 def test_event_time_does_not_advance_by_bad_readings_and_marks_still_count() -> None:
     known = lane_tables(EVENT_TIME)
     sent: list[Sent] = [reading(KNOWN, 24 * 40), reading(KNOWN, 0), reading(KNOWN, 5, -1)]
-    assert digest(sent, known).watermark.until == DAY + HOUR
+    assert digest(sent, known).watermark.until == DAY - 5 * HOUR
     assert digest([*sent, mark(9)], known).watermark.until == DAY + 9 * HOUR
+
+
+def test_event_time_does_not_advance_by_points_that_nobody_knows() -> None:
+    known = lane_tables(EVENT_TIME)
+    sent: list[Sent] = [reading(point, 20) for point in (UNKNOWN, CONTESTED, ELSEWHERE)]
+    assert digest([reading(KNOWN, 0), *sent], known).watermark.until == DAY - 5 * HOUR
+
+
+def test_a_meter_whose_clock_is_ahead_moves_event_time_no_further_than_the_present() -> None:
+    known = lane_tables(EVENT_TIME)
+    ahead = reading(KNOWN, (NOW - DAY) // HOUR + 20)
+    assert digest([ahead], known).watermark.until == NOW - 6 * HOUR
 
 
 @pytest.mark.parametrize("watermark", [Watermark(), Watermark(0, 0), Watermark(DAY, NOW)])

@@ -18,8 +18,10 @@ from lane_world import (
     NOW,
     PARTNERS,
     activate,
+    cells,
     control,
     decoded,
+    expected_cells,
     ingest,
     ingest_lane,
     mark,
@@ -29,10 +31,12 @@ from lane_world import (
     points,
     policy,
     reading,
+    release,
     send_hours,
     settle,
     site,
     territory,
+    use,
 )
 from polars.testing import assert_frame_equal
 
@@ -238,6 +242,21 @@ async def test_partners_get_equal_quotas_however_much_one_sends() -> None:
 # -- time ---------------------------------------------------------------------------------------------
 
 EVENT_TIME = policy(watermark={"event_time": {"idle_after": "PT6H"}})
+
+
+async def test_event_time_waits_for_the_other_points_of_a_partner() -> None:
+    """Home by home within each hour: the first home's reading must not shut the hour for the others."""
+    kafka = territory(EVENT_TIME)
+    for hour in range(31):
+        for partner in PARTNERS:
+            for lane in range(LANES):
+                for which, point in enumerate(points(partner, lane)):
+                    value = reading(point, hour, use(partner, lane, which, hour))
+                    kafka.send(f"in.{partner}.power", lane, point.encode(), value)
+    await ingest(kafka)
+    await release(kafka)
+    assert receipts(kafka)["late"] == 0
+    assert cells(kafka) == expected_cells()
 
 
 async def test_a_stream_that_is_idle_for_long_enough_follows_the_others() -> None:
