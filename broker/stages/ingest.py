@@ -28,6 +28,7 @@ from broker.stages.digest import Digest, Digester
 from broker.stages.ports import Batch, Clock, Keys, Out, Place, Reader, Writer, together
 from broker.stages.tables import CONSENT, CONTROL, SITES, BadRecord, Change, LaneTables, cut
 from broker.stages.telemetry import Telemetry
+from broker.stages.waits import Waits
 from broker.stages.watermarks import Watermark, Watermarks
 
 MOST_READINGS = 100_000
@@ -68,7 +69,8 @@ class IngestLane:
         self._telemetry = telemetry
         self._ahead: dict[Place, Batch] = {}
         self._streams: dict[Place, Stream] = {}
-        self._watermarks = Watermarks(reader)
+        self._watermarks = Watermarks()
+        self._waits = Waits(partition, reader)
         self._read: dict[Place, int] = {}
         self._ever_read: set[Place] = set()
         self._paused: dict[str, str] = {}
@@ -106,12 +108,12 @@ class IngestLane:
         plan, now = self._tables.plan, self._clock.now()
         marks = self._watermarks.idle(plan, self._streams, self._paused, now)
         marks |= {(d.stream.topic, self._partition): d.watermark for d in digests}
-        out += self._marks("mark", {place: mark.until for place, mark in marks.items()})
-        out += self._marks("stalled", await self._watermarks.given_up(plan, self._streams, now))
+        out += self._marks(marks)
+        self._take(marks)
+        out += await self._stalled(now)
         moved = self._offsets(digests, marks)
         if out or offsets or moved:
             await self._writer.commit(out, offsets | moved)
-        self._watermarks.take(marks)
         self._read |= {place: offset for place, (offset, _) in moved.items()}
         self._ever_read |= moved.keys()
         self._report(digests)
@@ -210,7 +212,7 @@ class IngestLane:
         if fresh:
             committed = await self._reader.committed(fresh)
             first = await self._reader.first_offsets([place for place in fresh if place not in committed])
-            self._watermarks.take({place: Watermark.read(meta) for place, (_, meta) in committed.items()})
+            self._take({place: Watermark.read(meta) for place, (_, meta) in committed.items()})
             self._ever_read |= committed.keys()
             self._read |= first | {place: offset for place, (offset, _) in committed.items()}
             await self._reader.assign({place: self._read[place] for place in fresh})
@@ -336,14 +338,28 @@ class IngestLane:
 
     # -- after a batch --------------------------------------------------------------------------------
 
-    def _marks(self, kind: str, until: Mapping[Place, int]) -> list[Out]:
+    def _marks(self, marks: Mapping[Place, Watermark]) -> list[Out]:
         """What is new of these, to every release lane."""
         return [
             item
-            for place, to in sorted(until.items())
-            if to > self._watermarks.of(place).until
-            for item in self._digester.mark(kind, place[0], to)
+            for place, mark in sorted(marks.items())
+            if mark.until > self._watermarks.of(place).until
+            for item in self._digester.mark("mark", place[0], mark.until)
         ]
+
+    def _take(self, marks: Mapping[Place, Watermark]) -> None:
+        self._watermarks.take(marks)
+        self._waits.take(marks)
+
+    async def _stalled(self, now: int) -> list[Out]:
+        """Tells of the streams that keep windows waiting; those given up also to every release lane."""
+        out: list[Out] = []
+        for wait in await self._waits.look(self._tables.plan, self._streams.keys(), self._paused.keys(), now):
+            topic, partition = wait.place
+            self._telemetry.stalled(topic, partition, wait.waiting, given_up=wait.until is not None)
+            if wait.until is not None:
+                out += self._digester.mark("stalled", topic, wait.until)
+        return out
 
     def _offsets(
         self, digests: list[Digest], marks: Mapping[Place, Watermark]

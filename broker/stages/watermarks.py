@@ -19,7 +19,7 @@ from broker.core.admission import NO_MARK
 from broker.core.calendar import duration_ms
 from broker.core.plan import Domain, Plan, Stream
 from broker.core.sites import Ints, SiteTable
-from broker.stages.ports import Place, Reader
+from broker.stages.ports import Place
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,10 @@ def newest_events(good: pl.DataFrame, appended: Ints, sites: SiteTable | None) -
 class Watermarks:
     """Those of one lane, by input partition. started: when the lane began (ms)."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self) -> None:
         self._started = 0
         self._known: dict[Place, Watermark] = {}
         self._last_seen: dict[Place, int] = {}
-        self._given_up: dict[Place, int] = {}
 
     def start(self, now: int) -> None:
         self._started = now
@@ -109,22 +107,6 @@ class Watermarks:
                     if until > self.of(place).until:
                         moved[place] = Watermark(until, now)
         return moved
-
-    async def given_up(self, plan: Plan, streams: Mapping[Place, Stream], now: int) -> dict[Place, int]:
-        """Streams without a new mark for longer than their products hold, and up to where (ms) nobody waits for
-        them any more; each once."""
-        found: dict[Place, int] = {}
-        for domain in plan.domains.values():
-            hold = max(duration_ms(product.policy.window.max_hold) for product in domain.products)
-            for place, _ in _own(domain, streams):
-                mark = self.of(place)
-                until = self._latest(domain, streams, place)
-                overdue = now - (mark.at or self._started) > hold
-                if overdue and until > max(mark.until, self._given_up.get(place, NO_MARK)):
-                    end = (await self._reader.end_offsets([place]))[place]
-                    if await self._reader.position(place) >= end:
-                        found[place] = self._given_up[place] = until
-        return found
 
     def _latest(self, domain: Domain, streams: Mapping[Place, Stream], but: Place) -> int:
         """The furthest watermark of the domain's other streams in this lane."""

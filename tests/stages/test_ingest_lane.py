@@ -296,38 +296,6 @@ async def test_without_the_opt_in_silence_says_nothing() -> None:
     assert {topic for topic, _ in marks_of(kafka)} == {A, C}
 
 
-async def test_a_stalled_partner_is_given_up_after_the_longest_hold_and_no_sooner() -> None:
-    kafka = territory(policy(), policy("longer", window=window("P3D")))
-    lanes = [ingest_lane(kafka, lane) for lane in range(LANES)]
-    send_hours(kafka, range(1))
-    await settle(kafka, *lanes)
-    kafka.now += 24 * 3 * HOUR
-    send_hours(kafka, [1, 2], ["energy-a", "energy-c"])
-    await settle(kafka, *lanes, start=False)
-    assert written(kafka, "stalled") == []
-    kafka.now += 1
-    await settle(kafka, *lanes, start=False)
-    assert marks_of(kafka, "stalled") == {(B, lane): 3 for lane in range(LANES)}
-    said = len(written(kafka, "stalled"))
-    await settle(kafka, *lanes, start=False)
-    assert len(written(kafka, "stalled")) == said
-
-
-async def test_a_partner_with_unread_readings_is_never_given_up() -> None:
-    kafka = territory(consents=("energy-a", "energy-c"))
-    lanes = [ingest_lane(kafka, lane) for lane in range(LANES)]
-    send_hours(kafka, range(1))
-    await settle(kafka, *lanes)
-    kafka.now += 24 * 30 * HOUR
-    send_hours(kafka, [1, 2], ["energy-a", "energy-c"])
-    await settle(kafka, *lanes, start=False)
-    assert {topic for topic, _ in marks_of(kafka, "stalled")} <= {A, C}
-
-
-def window(hold: str) -> dict[str, Any]:
-    return {"length": "P1D", "base": "PT1H", "timezone": "Europe/Paris", "max_hold": hold}
-
-
 # -- control ------------------------------------------------------------------------------------------
 
 
