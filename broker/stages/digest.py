@@ -10,13 +10,13 @@ import hmac
 import json
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 import numpy as np
 import polars as pl
 
-from broker.core.admission import Admission, admit
+from broker.core.admission import NO_MARK, Admission, admit
 from broker.core.chunks import pieces, pieces_by
 from broker.core.partitioner import partitions_for
 from broker.core.plan import Domain, Plan, Stream
@@ -87,14 +87,12 @@ class Digester:
         places = np.array([offset for offset, _ in decoded.marks], np.int64)
         sound, unsound = check_marks(decoded.marks, timestamps[np.searchsorted(offsets, places)])
         domains = [d for d in tables.plan.domains.values() if stream in d.streams]
-        behind = event_time(domains, stream)
-        marks = sound
-        if behind is not None:
-            taken_in = timestamps[np.searchsorted(offsets, good["offset"].to_numpy())]
-            events = newest_events(good, taken_in, tables.sites(stream.partner))
-            marks = sorted([*sound, *((offset, event - behind) for offset, event in events)])
+        taken_in = timestamps[np.searchsorted(offsets, good["offset"].to_numpy())]
+        marks, event = _event_time(sound, good, taken_in, stream, domains, tables)
         admissions = {d.name: self._admit(good, stream, d, tables, before.until, marks) for d in domains}
-        watermark = _advance(before, marks, offsets, batch.timestamps)
+        watermark = replace(
+            _advance(before, marks, offsets, batch.timestamps), event=max(event, before.event)
+        )
         tally, misplaced = _tally(good, admissions)
         bad = pl.concat(
             [
@@ -254,6 +252,24 @@ class Digester:
 def policies_digest(domain: Domain) -> str:
     """SHA-256 over the digests of the domain's active policies: what its contributions were made under."""
     return sha256("\n".join(product.digest for product in domain.products).encode()).hexdigest()
+
+
+def _event_time(
+    marks: list[tuple[int, int]],
+    good: pl.DataFrame,
+    taken_in: np.ndarray,
+    stream: Stream,
+    domains: Sequence[Domain],
+    tables: LaneTables,
+) -> tuple[list[tuple[int, int]], int]:
+    """The marks (offset, until ms), and the newest event (ms); where a policy opted in to event time, each newest
+    event is a mark too, for what is `idle_after` before it."""
+    behind = event_time(domains, stream)
+    if behind is None:
+        return marks, NO_MARK
+    events = newest_events(good, taken_in, tables.sites(stream.partner))
+    said = sorted([*marks, *((offset, event - behind) for offset, event in events)])
+    return said, max((event for _, event in events), default=NO_MARK)
 
 
 def _advance(

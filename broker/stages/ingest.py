@@ -69,7 +69,7 @@ class IngestLane:
         self._telemetry = telemetry
         self._ahead: dict[Place, Batch] = {}
         self._streams: dict[Place, Stream] = {}
-        self._watermarks = Watermarks()
+        self._watermarks = Watermarks(partition, tables.lanes, reader)
         self._waits = Waits(partition, reader)
         self._read: dict[Place, int] = {}
         self._ever_read: set[Place] = set()
@@ -80,7 +80,6 @@ class IngestLane:
     async def start(self) -> None:
         """Fence the former owner; then read what it committed, the tables up to there, and the plan."""
         self._started = self._clock.now()
-        self._watermarks.start(self._started)
         await self._writer.start()
         await self._state.start()
         await self._reader.start()
@@ -105,8 +104,8 @@ class IngestLane:
         ) = await self._catch_up()  # after the fetch: no reading overtakes a withdrawal that it followed
         digests = await self._digest(gathered)
         out += await asyncio.to_thread(self._outgoing, digests)
-        plan, now = self._tables.plan, self._clock.now()
-        marks = self._watermarks.idle(plan, self._streams, self._paused, now)
+        now = self._clock.now()
+        marks = await self._watermarks.idle(self._tables.plan, self._streams, self._paused.keys(), now)
         marks |= {(d.stream.topic, self._partition): d.watermark for d in digests}
         out += self._marks(marks)
         self._take(marks)
@@ -216,6 +215,7 @@ class IngestLane:
             self._ever_read |= committed.keys()
             self._read |= first | {place: offset for place, (offset, _) in committed.items()}
             await self._reader.assign({place: self._read[place] for place in fresh})
+            self._watermarks.saw(fresh, self._clock.now())
         self._streams = wanted
 
     def _retractions(self, change: Change) -> Iterator[Out]:
@@ -313,6 +313,8 @@ class IngestLane:
     def _change_pause(self, partner: str, reason: str | None) -> None:
         if reason is None:
             self._paused.pop(partner, None)
+            own = [place for place, stream in self._streams.items() if stream.partner == partner]
+            self._watermarks.saw(own, self._clock.now())
             self._telemetry.resumed(partner)
         else:
             self._paused[partner] = reason
@@ -375,7 +377,7 @@ class IngestLane:
         now = self._clock.now()
         for digest in digests:
             place = (digest.stream.topic, self._partition)
-            self._watermarks.saw(place, now)
+            self._watermarks.saw([place], now)
             tally, partner = digest.tally, digest.stream.partner
             self._telemetry.readings(partner, "admitted", "", tally.admitted)
             for reason, count in tally.quarantined.items():

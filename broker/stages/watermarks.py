@@ -4,14 +4,15 @@ Invariants
 - A watermark never goes back, and is committed with the offset of what said it.
 - Event time (opt-in) runs `idle_after` behind the newest reading of a known point: so much disorder is allowed
   (`policy_model.EventTime`), as of readings that are sent by hour and not by point.
-- Silence is judged by the broker's clock, completeness never: what silence comes to goes out as a record.
+- Silence is judged by the broker's clock, and only of what was read to its end: a backlog is not silence.
+  Completeness is never judged by the clock, and what silence comes to goes out as a record.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -19,25 +20,31 @@ from broker.core.admission import NO_MARK
 from broker.core.calendar import duration_ms
 from broker.core.plan import Domain, Plan, Stream
 from broker.core.sites import Ints, SiteTable
-from broker.stages.ports import Place
+from broker.stages.ports import Place, Reader
+
+LOOK_MS = 60_000
+"""How often a lane looks what the others committed, while a stream of its own is silent."""
 
 
 @dataclass(frozen=True)
 class Watermark:
-    """Of one input partition. until: all before it was sent (ms); at: append time of what said so (ms)."""
+    """Of one input partition. until: all before it was sent (ms); at: append time of what said so (ms); event: the
+    newest reading's end (ms; kept of streams that go by event time)."""
 
     until: int = NO_MARK
     at: int = 0
+    event: int = NO_MARK
 
     def metadata(self) -> str:
-        return json.dumps({"mark": self.until, "at": self.at}, sort_keys=True)
+        event = {} if self.event == NO_MARK else {"event": self.event}
+        return json.dumps({"mark": self.until, "at": self.at, **event}, sort_keys=True)
 
     @classmethod
     def read(cls, metadata: str) -> Watermark:
         if not metadata:
             return cls()
         found = json.loads(metadata)
-        return cls(int(found["mark"]), int(found["at"]))
+        return cls(int(found["mark"]), int(found["at"]), int(found.get("event", NO_MARK)))
 
 
 def event_time(domains: Iterable[Domain], stream: Stream) -> int | None:
@@ -73,46 +80,72 @@ def newest_events(good: pl.DataFrame, appended: Ints, sites: SiteTable | None) -
 
 
 class Watermarks:
-    """Those of one lane, by input partition. started: when the lane began (ms)."""
+    """Those of ingest lane `partition` of `lanes`, by input partition."""
 
-    def __init__(self) -> None:
-        self._started = 0
+    def __init__(self, partition: int, lanes: int, reader: Reader) -> None:
+        self._partition = partition
+        self._lanes = lanes
+        self._reader = reader
         self._known: dict[Place, Watermark] = {}
         self._last_seen: dict[Place, int] = {}
-
-    def start(self, now: int) -> None:
-        self._started = now
+        self._elsewhere: dict[str, int] = {}
+        self._looked = -LOOK_MS
 
     def of(self, place: Place) -> Watermark:
         return self._known.get(place, Watermark())
 
     def take(self, marks: Mapping[Place, Watermark]) -> None:
-        """Takes what was committed."""
+        """Takes what was read, or committed."""
         self._known |= marks
 
-    def saw(self, place: Place, now: int) -> None:
-        """Records of the partition were read."""
-        self._last_seen[place] = now
+    def saw(self, places: Iterable[Place], now: int) -> None:
+        """Records of these partitions were read, or could not be read before."""
+        self._last_seen |= dict.fromkeys(places, now)
 
-    def idle(
-        self, plan: Plan, streams: Mapping[Place, Stream], paused: Mapping[str, str], now: int
+    async def idle(
+        self, plan: Plan, streams: Mapping[Place, Stream], paused: Collection[str], now: int
     ) -> dict[Place, Watermark]:
-        """Streams without marks, silent for longer than their policy's `idle_after`, follow the others."""
+        """Streams by event time that were read to their end and are silent for `idle_after`: complete up to that
+        span before the newest event of their partner (`policy_model.EventTime`), wherever it was read.
+
+        A partner that is silent altogether is not idle: its windows wait.
+        """
+        silent: dict[Place, int] = {}
+        for place, stream in streams.items():
+            after = None if stream.partner in paused else event_time(plan.domains.values(), stream)
+            if after is not None and now - self._last_seen.get(place, now) > after:
+                silent[place] = after
+        if not silent:
+            return {}
+        ends = await self._reader.end_offsets(silent)
+        newest = await self._newest_events({streams[place].partner for place in silent}, streams, now)
         moved = {}
-        for domain in plan.domains.values():
-            for place, stream in _own(domain, streams):
-                after = None if stream.partner in paused else event_time([domain], stream)
-                if after is not None and now - self._last_seen.get(place, self._started) > after:
-                    until = self._latest(domain, streams, place)
-                    if until > self.of(place).until:
-                        moved[place] = Watermark(until, now)
+        for place, after in silent.items():
+            mark, until = self.of(place), newest[streams[place].partner] - after
+            if until > mark.until and await self._reader.position(place) >= ends[place]:
+                moved[place] = replace(mark, until=until, at=now)
         return moved
 
-    def _latest(self, domain: Domain, streams: Mapping[Place, Stream], but: Place) -> int:
-        """The furthest watermark of the domain's other streams in this lane."""
-        others = [self.of(place).until for place, _ in _own(domain, streams) if place != but]
-        return max(others, default=NO_MARK)
-
-
-def _own(domain: Domain, streams: Mapping[Place, Stream]) -> Iterator[tuple[Place, Stream]]:
-    return ((place, s) for place, s in sorted(streams.items()) if s in domain.streams)
+    async def _newest_events(
+        self, partners: Collection[str], streams: Mapping[Place, Stream], now: int
+    ) -> dict[str, int]:
+        """By partner; from what every lane has committed where that was not looked at for long."""
+        own = [(place, s.partner) for place, s in streams.items() if s.partner in partners]
+        if now - self._looked >= LOOK_MS:
+            self._looked = now
+            others = {
+                (topic, lane): partner
+                for (topic, _), partner in own
+                for lane in range(self._lanes)
+                if lane != self._partition
+            }
+            for place, (_, metadata) in (await self._reader.committed(others)).items():
+                known = self._elsewhere.get(others[place], NO_MARK)
+                self._elsewhere[others[place]] = max(known, Watermark.read(metadata).event)
+        return {
+            partner: max(
+                self._elsewhere.get(partner, NO_MARK),
+                *(self.of(place).event for place, whose in own if whose == partner),
+            )
+            for partner in partners
+        }

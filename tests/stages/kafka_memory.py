@@ -137,6 +137,8 @@ class MemoryReader:
         self.polls.append((list(places), most))
         left, found = min(most, self._most), []
         for place in places:
+            if not left:
+                break
             log = self._kafka.logs[place]
             taken = [rec for rec in log if rec.offset >= self._positions[place]][:left]
             left -= len(taken)

@@ -246,7 +246,7 @@ def test_event_time_runs_idle_after_behind_the_newest_reading_where_the_policy_o
         reading(KNOWN, 7),
     ]
     found = digest(sent, known)
-    assert found.watermark == Watermark(DAY + 7 * HOUR, NOW + 2)
+    assert found.watermark == Watermark(DAY + 7 * HOUR, NOW + 2, event=DAY + 13 * HOUR)
     assert found.late["housing"].rows() == [(DAY + 6 * HOUR, 0, 1)]
     assert digest(sent).watermark == Watermark(NO_MARK, 0)
 
@@ -270,7 +270,7 @@ def test_a_meter_whose_clock_is_ahead_moves_event_time_no_further_than_the_prese
     assert digest([ahead], known).watermark.until == NOW - 6 * HOUR
 
 
-@pytest.mark.parametrize("watermark", [Watermark(), Watermark(0, 0), Watermark(DAY, NOW)])
+@pytest.mark.parametrize("watermark", [Watermark(), Watermark(0, 0), Watermark(DAY, NOW), Watermark(1, 2, 3)])
 def test_a_watermark_survives_as_metadata(watermark: Watermark) -> None:
     assert Watermark.read(watermark.metadata()) == watermark
     assert Watermark.read("") == Watermark()

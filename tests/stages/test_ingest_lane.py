@@ -18,10 +18,8 @@ from lane_world import (
     NOW,
     PARTNERS,
     activate,
-    cells,
     control,
     decoded,
-    expected_cells,
     ingest,
     ingest_lane,
     mark,
@@ -31,12 +29,10 @@ from lane_world import (
     points,
     policy,
     reading,
-    release,
     send_hours,
     settle,
     site,
     territory,
-    use,
 )
 from polars.testing import assert_frame_equal
 
@@ -240,50 +236,6 @@ async def test_partners_get_equal_quotas_however_much_one_sends() -> None:
 
 
 # -- time ---------------------------------------------------------------------------------------------
-
-EVENT_TIME = policy(watermark={"event_time": {"idle_after": "PT6H"}})
-
-
-async def test_event_time_waits_for_the_other_points_of_a_partner() -> None:
-    """Home by home within each hour: the first home's reading must not shut the hour for the others."""
-    kafka = territory(EVENT_TIME)
-    for hour in range(31):
-        for partner in PARTNERS:
-            for lane in range(LANES):
-                for which, point in enumerate(points(partner, lane)):
-                    value = reading(point, hour, use(partner, lane, which, hour))
-                    kafka.send(f"in.{partner}.power", lane, point.encode(), value)
-    await ingest(kafka)
-    await release(kafka)
-    assert receipts(kafka)["late"] == 0
-    assert cells(kafka) == expected_cells()
-
-
-async def test_a_stream_that_is_idle_for_long_enough_follows_the_others() -> None:
-    kafka = territory(EVENT_TIME)
-    lanes = [ingest_lane(kafka, lane) for lane in range(LANES)]
-    send_hours(kafka, range(2))
-    await settle(kafka, *lanes)
-    kafka.now += 6 * HOUR
-    send_hours(kafka, [2, 3], ["energy-a", "energy-c"])
-    await settle(kafka, *lanes, start=False)
-    assert marks_of(kafka) == dict.fromkeys(ALL, 4) | {(B, lane): 2 for lane in range(LANES)}
-    kafka.now += 1
-    await settle(kafka, *lanes, start=False)
-    assert marks_of(kafka) == dict.fromkeys(ALL, 4)
-    await ingest(kafka)  # and so it stays
-    assert marks_of(kafka) == dict.fromkeys(ALL, 4)
-
-
-async def test_a_paused_partner_is_not_idle() -> None:
-    kafka = territory(EVENT_TIME, consents=("energy-a", "energy-c"))
-    lanes = [ingest_lane(kafka, lane) for lane in range(LANES)]
-    send_hours(kafka, range(2))
-    await settle(kafka, *lanes)
-    kafka.now += 7 * HOUR
-    send_hours(kafka, [2], ["energy-a", "energy-c"])
-    await settle(kafka, *lanes, start=False)
-    assert {topic for topic, _ in marks_of(kafka)} == {A, C}
 
 
 async def test_without_the_opt_in_silence_says_nothing() -> None:
