@@ -190,11 +190,11 @@ class Digester:
             yield self._envelope("plan", "", 0, "", to, json.dumps({"read": read}), state)
 
     def retractions(self, domain: Domain, retractions: pl.DataFrame) -> Iterator[Out]:
-        """Retractions (`point, bits, from_ms, group`), each to the release lane of its group; by product name."""
+        """Retractions (frame `retractions.RETRACTIONS`), each to the release lane of its group; by product name."""
         header = json.dumps({"products": [p.name for p in domain.products]}, sort_keys=True)
         rows = retractions.with_columns((pl.col("group") % self._lanes).alias("to")).drop("group").unique()
         for (to,), part in sorted(rows.partition_by("to", as_dict=True, include_key=False).items()):
-            for piece in pieces(part.sort("point", "bits", "from_ms")):
+            for piece in pieces(part.sort(pl.all())):
                 yield self._envelope("retraction", domain.name, 0, "", int(to), header, piece)
 
     def _envelope(

@@ -20,7 +20,7 @@ from hashlib import sha256
 
 import polars as pl
 
-from broker.core.calendar import duration_ms
+from broker.core.calendar import Window, duration_ms
 from broker.core.plan import Domain, Stream
 from broker.core.readings import OLDEST
 from broker.core.retractions import consent_retractions, site_retractions
@@ -225,7 +225,8 @@ class IngestLane:
         if sites is None or not any(place in self._ever_read for place in own):
             return  # nothing was ever admitted of this partner here
         for domain in self._tables.plan.domains.values():
-            epochs = domain.calendar.epochs(*self._open_span(domain))
+            span = self._open_span(domain)
+            epochs = domain.calendar.epochs(span.start, span.end - 1)
             keys = self._keys.epoch_key
             rows = pl.concat(
                 [
@@ -235,7 +236,7 @@ class IngestLane:
                         sites,
                         self._tables.consent(change.partner),
                         domain,
-                        epochs=epochs,
+                        span=span,
                         keys=keys,
                     ),
                 ]
@@ -243,8 +244,8 @@ class IngestLane:
             if rows.height:
                 yield from self._digester.retractions(domain, rows)
 
-    def _open_span(self, domain: Domain) -> tuple[int, int]:
-        """First and last moment (ms) that an open window of the domain may hold readings of.
+    def _open_span(self, domain: Domain) -> Window:
+        """Holds every moment that an open window of the domain may hold readings of.
 
         A stream without any mark holds every window since the domain began.
         """
@@ -252,8 +253,8 @@ class IngestLane:
         marks = [self._watermarks.of((stream.topic, self._partition)).until for stream in domain.streams]
         began = max(OLDEST, min(product.active_from for product in domain.products))
         held = max(duration_ms(product.policy.window.max_hold) for product in domain.products)
-        first = max(began, min([now, *marks]) - held - OPEN_SPAN_MS)
-        return min(first, now), max([now, *marks]) + AHEAD_MS
+        first = max(began - max([0, *domain.max_gap.values()]), min([now, *marks]) - held - OPEN_SPAN_MS)
+        return Window(min(first, now), max([now, *marks]) + AHEAD_MS + 1)
 
     # -- readings -------------------------------------------------------------------------------------
 

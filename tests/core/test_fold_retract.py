@@ -13,10 +13,19 @@ from broker.core.calendar import HOUR
 from broker.core.fold import retract, retract_rollups, roll_up
 
 SCHEMA = {"point": pl.Binary, "premises": pl.Binary, "bits": pl.UInt64, "from_ms": pl.Int64, "seq": pl.Int64}
+SCHEMA |= {"to_ms": pl.Int64, "granted_ms": pl.Int64}
 
 
 def voids(*rules: dict[str, Any]) -> pl.DataFrame:
-    usual = {"point": name("p1"), "premises": None, "bits": 1, "from_ms": None, "seq": 10}
+    usual = {
+        "point": name("p1"),
+        "premises": None,
+        "bits": 1,
+        "from_ms": None,
+        "seq": 10,
+        "to_ms": None,
+        "granted_ms": None,
+    }
     return pl.DataFrame([{**usual, **rule} for rule in rules], schema=SCHEMA)
 
 
@@ -39,6 +48,23 @@ def test_a_replaced_site_voids_from_its_date_as_its_former_premises() -> None:
     assert masks(rows, voided) == [1, 0, 1]
 
 
+def test_a_new_grant_voids_the_windows_before_it_and_what_was_read_before_it() -> None:
+    next_day = WINDOW.end
+    noon = WINDOW.start + 12 * HOUR
+    rows = [
+        row(0, 6),
+        row(18, 24),
+        row(18),  # a register's own value
+        row(6, window=next_day, role=2),  # opening values of the next window
+        row(18, window=next_day, role=2),
+        row(30, window=next_day),
+    ]
+    assert masks(rows, {"to_ms": next_day, "granted_ms": noon}) == [0, 0, 0, 0, 1, 1]
+    days = rollups([rollup(day, "p1", 5) for day in (9, 10, 11)])
+    voided = voids({"to_ms": 11 * DAY, "granted_ms": noon})
+    assert retract_rollups(days, voided)["mask"].to_list() == [0, 0, 1]
+
+
 def test_nothing_to_retract_changes_nothing() -> None:
     rows = frame([row(0, 6)])
     assert retract(rows, voids()).equals(rows)
@@ -46,8 +72,9 @@ def test_nothing_to_retract_changes_nothing() -> None:
     assert retract(frame([]), voids({})).is_empty()
 
 
-def test_retractions_need_no_premises_column() -> None:
-    assert retract(frame([row(0, 6)]), voids({}).drop("premises"))["mask"].to_list() == [0]
+def test_retractions_need_no_columns_for_bounds_that_they_do_not_have() -> None:
+    bare = voids({}).drop("premises", "to_ms", "granted_ms")
+    assert retract(frame([row(0, 6)]), bare)["mask"].to_list() == [0]
 
 
 rules = st.fixed_dictionaries(

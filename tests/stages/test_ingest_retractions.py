@@ -12,6 +12,8 @@ from lane_world import (
     HOUR,
     LANES,
     NOW,
+    PARTNERS,
+    cells,
     consent,
     decoded,
     ingest,
@@ -20,6 +22,7 @@ from lane_world import (
     ms,
     opened,
     points,
+    policy,
     reading,
     release,
     send_hours,
@@ -32,6 +35,7 @@ from broker.core.chunks import frame
 from broker.stages.digest import CONTRIBUTIONS
 
 A = "in.energy-a.power"
+HOURLY = {"length": "PT1H", "base": "PT1H", "timezone": "Europe/Paris"}
 
 
 def kinds(kafka: Kafka, lane: int, to: int = 0) -> list[str]:
@@ -41,6 +45,15 @@ def kinds(kafka: Kafka, lane: int, to: int = 0) -> list[str]:
 
 def written(kafka: Kafka, kind: str) -> list[dict[str, Any]]:
     return [record for record in decoded(kafka, CONTRIBUTIONS) if record["kind"] == kind]
+
+
+def send_readings(kafka: Kafka, hours: range) -> None:
+    """Of every home, without marks."""
+    for hour in hours:
+        for partner in PARTNERS:
+            for lane in range(LANES):
+                for point in points(partner, lane):
+                    kafka.send(f"in.{partner}.power", lane, point.encode(), reading(point, hour))
 
 
 def withdrawn(kafka: Kafka, partner: str, lane: int, which: int = 0) -> None:
@@ -145,3 +158,41 @@ async def test_a_mark_in_another_unit_neither_delays_a_withdrawal_nor_stops_a_la
     await release(kafka)
     assert {record["reason"] for record in decoded(kafka, "dlq.energy-a")} == {"far_future"}
     assert max(record["window"] for record in written(kafka, "mark")) == DAY + 2 * HOUR
+
+
+BY_CONSENT = policy(lawful_basis={"kind": "consent"}, window=HOURLY)
+
+
+@pytest.mark.parametrize("looks", ["live", "once"])
+async def test_a_withdrawal_and_a_new_grant_have_the_same_outcome_whether_or_not_they_were_seen_apart(
+    looks: str,
+) -> None:
+    kafka = territory(BY_CONSENT)
+    lanes = [ingest_lane(kafka, lane) for lane in range(LANES)]
+    homes = [
+        (partner, lane, point)
+        for partner in PARTNERS
+        for lane in range(LANES)
+        for point in points(partner, lane)
+    ]
+    for partner, lane, point in homes:
+        kafka.send(f"consent.{partner}", lane, point.encode(), consent(point, granted_from=DAY))
+    send_readings(kafka, range(4))
+    await settle(kafka, *lanes)
+    for partner, lane, point in homes[:1]:
+        withdrawal = consent(point, granted_from=DAY, withdrawn_at=DAY + 4 * HOUR)
+        again = consent(point, granted_from=DAY + 5 * HOUR + 1)
+        kafka.send(f"consent.{partner}", lane, point.encode(), withdrawal)
+        if looks == "live":
+            await settle(kafka, *lanes, start=False)
+        kafka.send(f"consent.{partner}", lane, point.encode(), again)
+    send_readings(kafka, range(4, 8))
+    await settle(kafka, *lanes, start=False)
+    for partner in PARTNERS:
+        for lane in range(LANES):
+            kafka.send(f"in.{partner}.power", lane, None, mark(8))
+    await settle(kafka, *lanes, start=False)
+    await release(kafka)
+    counted = [int(cells(kafka)[DAY + hour * HOUR, "G1", "homes"] or 0) for hour in range(8)]
+    every = len(PARTNERS) * LANES * 2
+    assert counted == [every - 1] * 6 + [every] * 2  # from the first hour that began after the new grant
