@@ -9,6 +9,7 @@ from fold_worlds import DAY, WINDOW, Row, domain, frame, name, rollup, rollups, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker.core.admission import OPENING
 from broker.core.calendar import HOUR
 from broker.core.fold import retract, retract_rollups, roll_up
 
@@ -46,6 +47,16 @@ def test_a_replaced_site_voids_from_its_date_as_its_former_premises() -> None:
     rows = [row(0, 6), row(6, 12), row(6, 12, premises=name("h2"))]
     voided = {"from_ms": WINDOW.start + 6 * HOUR, "premises": name("h1")}
     assert masks(rows, voided) == [1, 0, 1]
+
+
+def test_a_closed_site_leaves_no_opening_value_behind() -> None:
+    """It would be a home that used nothing, in every window that begins within max_gap after the site closed."""
+    rows = [row(-6), row(-30)]
+    closed_before = {"from_ms": WINDOW.start - 5 * HOUR, "premises": name("h1")}
+    assert masks(rows, closed_before) == [0, 0]
+    assert roll_up(retract(frame(rows), voids(closed_before)), domain(), WINDOW).is_empty()
+    closed_within = {"from_ms": WINDOW.start + 6 * HOUR, "premises": name("h1")}
+    assert masks([*rows, row(3), row(9)], closed_within) == [1, 1, 1, 0]
 
 
 def test_a_new_grant_voids_the_windows_before_it_and_what_was_read_before_it() -> None:
@@ -89,7 +100,7 @@ rules = st.fixed_dictionaries(
 
 
 @settings(max_examples=60, deadline=None)
-@given(worlds("interval"), st.lists(rules, max_size=6))
+@given(worlds("interval") | worlds("register"), st.lists(rules, max_size=6))
 def test_each_row_loses_the_bits_of_every_retraction_that_reaches_it(
     rows: list[Row], retractions: list[dict[str, Any]]
 ) -> None:
@@ -99,7 +110,8 @@ def test_each_row_loses_the_bits_of_every_retraction_that_reaches_it(
         for rule in retractions:
             reached = each["point"] == rule["point"] and each["seq"] < rule["seq"]
             reached = reached and rule["premises"] in (None, each["premises"])
-            if reached and (rule["from_ms"] is None or each["start"] >= rule["from_ms"]):
+            moment = max(each["start"], each["window"]) if each["role"] == OPENING else each["start"]
+            if reached and (rule["from_ms"] is None or moment >= rule["from_ms"]):
                 mask &= ~rule["bits"]
         expected.append(mask)
     found = retract(frame(rows), voids(*retractions))
