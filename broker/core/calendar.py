@@ -186,6 +186,10 @@ class Calendar:
         """The pseudonyms' epoch, which is the local calendar year: `2026`."""
         return f"{self._local(ms).year:04d}"
 
+    def epochs(self, first_ms: int, last_ms: int) -> list[str]:
+        """All epochs that touch [first_ms, last_ms], in order."""
+        return [f"{year:04d}" for year in range(self._local(first_ms).year, self._local(last_ms).year + 1)]
+
     def _local(self, ms: int) -> datetime:
         return datetime.fromtimestamp(ms // 1000, UTC).astimezone(self._zone)
 

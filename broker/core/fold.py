@@ -31,12 +31,15 @@ from typing import Final
 import polars as pl
 
 from broker.core import registers
+from broker.core.admission import OPENING
 from broker.core.calendar import HOUR, Window
 from broker.core.fold_frames import CLAIM, LINE, LOOK, ROLLUP, TOTALS
 from broker.core.plan import Domain
 
 _LOW: Final = pl.lit(-(2**62), pl.Int64)
 _HIGH: Final = pl.lit(2**62, pl.Int64)
+_OPTIONAL: Final = {"premises": pl.Binary(), "to_ms": pl.Int64(), "granted_ms": pl.Int64()}
+"""Columns of retractions that may be absent; null: without that bound."""
 
 
 def roll_up(rows: pl.DataFrame, domain: Domain, window: Window, closed: int | None = None) -> pl.DataFrame:
@@ -66,12 +69,16 @@ def roll_up(rows: pl.DataFrame, domain: Domain, window: Window, closed: int | No
 def retract(rows: pl.DataFrame, retractions: pl.DataFrame) -> pl.DataFrame:
     """Rows (frame ROWS) without the bits that retractions take away.
 
-    retractions: DataFrame[point, bits: UInt64, seq: Int64, from_ms: Int64 or null, premises: Binary or null
-    (the column may be absent)]. One reaches rows of its point with row.seq < seq and, where from_ms is given,
-    row.start >= from_ms, and where premises is given, that premises.
+    retractions: DataFrame[point, bits: UInt64, seq: Int64, from_ms: Int64 or null, and to_ms, granted_ms: Int64 or
+    null, premises: Binary or null (these columns may be absent)]. One reaches rows of its point with row.seq < seq
+    and, where from_ms is given, row.start >= from_ms (an opening value's moment is its window's start, for which it
+    was given: a meter of a site that closed on the day before opens nothing), where to_ms is given, row.window < to_ms or row.start <
+    granted_ms (an opening value that a later window was given), and where premises is given, that premises.
     Rows keep their order; a row whose mask becomes 0 stays and counts for nothing.
     """
-    return _retract(rows, retractions, pl.col("start"))
+    opens = pl.col("role") == OPENING
+    moment = pl.when(opens).then(pl.max_horizontal("start", "window")).otherwise("start")
+    return _retract(rows, retractions, moment, pl.col("start"))
 
 
 def retract_rollups(rollups: pl.DataFrame, retractions: pl.DataFrame) -> pl.DataFrame:
@@ -80,27 +87,35 @@ def retract_rollups(rollups: pl.DataFrame, retractions: pl.DataFrame) -> pl.Data
     Where the roll-ups were made with `closed`, a retraction that `retract` had applied before the window
     closed changes nothing, so a replay may apply all of them again.
     """
-    return _retract(rollups, retractions, pl.col("end") - 1)
+    return _retract(rollups, retractions, pl.col("end") - 1, pl.col("window"))
 
 
-def _retract(rows: pl.DataFrame, retractions: pl.DataFrame, latest: pl.Expr) -> pl.DataFrame:
-    """latest: the row's last moment; from_ms reaches rows that are not wholly before it."""
+def _retract(rows: pl.DataFrame, retractions: pl.DataFrame, latest: pl.Expr, read: pl.Expr) -> pl.DataFrame:
+    """latest: the row's last moment, read: its first; from_ms reaches rows that are not wholly before it."""
     if rows.is_empty() or retractions.is_empty():
         return rows
-    whose = pl.col("premises") if "premises" in retractions.columns else pl.lit(None, pl.Binary)
+    absent = [pl.lit(None, kind).alias(n) for n, kind in _OPTIONAL.items() if n not in retractions.columns]
     rules = (
-        retractions.with_columns(whose.alias("whose"))
-        .group_by("point", "whose", "bits", "from_ms")
+        retractions.with_columns(absent)
+        .rename({"premises": "whose"})
+        .group_by("point", "whose", "bits", "from_ms", "to_ms", "granted_ms")
         .agg(pl.col("seq").max().alias("before"))
     )
     numbered = rows.with_row_index("_row")
     reached = (
-        numbered.select("_row", "point", "premises", "seq", latest.alias("latest"))
+        numbered.select(
+            "_row", "point", "premises", "seq", "window", latest.alias("latest"), read.alias("read")
+        )
         .join(rules, on="point")
         .filter(
             (pl.col("seq") < pl.col("before"))
             & (pl.col("whose").is_null() | (pl.col("premises") == pl.col("whose")))
             & (pl.col("from_ms").is_null() | (pl.col("latest") >= pl.col("from_ms")))
+            & (
+                pl.col("to_ms").is_null()
+                | (pl.col("window") < pl.col("to_ms"))
+                | (pl.col("read") < pl.col("granted_ms"))
+            )
         )
         .group_by("_row")
         .agg(pl.col("bits").bitwise_or().alias("_bits"))

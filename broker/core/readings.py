@@ -7,6 +7,8 @@ Invariants
   `now_ms` (the broker's append time, never a wall clock: replaying gives the same outcome), and an interval
   is positive and at most 25 h long, the longest day there is.
 - Only a stream whose meter can run backwards (`net`: feed-in) may carry a negative value.
+- A completeness mark's time is bounded as a reading's is: one of another unit (seconds, microseconds) or from a
+  clock that is wrong would otherwise stop every window, or make all that its partner still sends late.
 
 Readings frame: delivery_point String, start, end Int64 (ms since the epoch, UTC; of a register end = start,
 the moment), value Int64 (smallest unit: Wh or mL), quality String, offset Int64.
@@ -19,10 +21,12 @@ utility meters).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from broker.core.errors import InputError
@@ -97,6 +101,26 @@ def check(
     first = pl.coalesce(*(pl.when(rule).then(pl.lit(reason)) for reason, rule in rules.items()))
     quarantined = readings.select("offset", first.alias("reason")).filter(bad)
     return readings.filter(~bad), quarantined
+
+
+def check_marks(
+    marks: Sequence[tuple[int, int]], appended: npt.NDArray[np.int64]
+) -> tuple[list[tuple[int, int]], pl.DataFrame]:
+    """Divide completeness marks (offset, until ms) into the good ones and `(offset, reason)` of the quarantined.
+
+    appended: when the broker took each in (ms), aligned with the marks.
+    """
+    found = pl.DataFrame(marks, schema={"offset": pl.Int64, "until": pl.Int64}, orient="row")
+    until = pl.col("until")
+    reason = (
+        pl.when(until < OLDEST)
+        .then(pl.lit("bad_timestamp"))
+        .when(until - pl.Series(appended, dtype=pl.Int64) > AHEAD)  # a difference, which cannot overflow
+        .then(pl.lit("far_future"))
+    )
+    judged = found.with_columns(reason=reason)
+    good = judged.filter(pl.col("reason").is_null()).select("offset", "until").rows()
+    return good, judged.drop_nulls("reason").select("offset", "reason")
 
 
 def _rules(stream: Meter, now: pl.Expr) -> dict[str, pl.Expr]:

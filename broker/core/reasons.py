@@ -38,7 +38,9 @@ REASONS: dict[str, Reason] = {
     "not_finite": Reason("quarantined", "partner", "the value is not a finite number"),
     "bad_value": Reason("quarantined", "partner", "the value is not a number in the stream's unit"),
     "inexact_value": Reason("quarantined", "partner", "the value is not a whole number of the smallest unit"),
-    "bad_timestamp": Reason("quarantined", "partner", "the time is not ISO 8601 with an offset"),
+    "bad_timestamp": Reason(
+        "quarantined", "partner", "the time is not ISO 8601 with an offset, or lies before 2000"
+    ),
     "negative": Reason(
         "quarantined",
         "partner",
@@ -50,7 +52,9 @@ REASONS: dict[str, Reason] = {
     "bad_interval": Reason(
         "quarantined", "partner", "the interval ends before it begins, or is longer than a day"
     ),
-    "far_future": Reason("quarantined", "partner", "the time lies in the future"),
+    "far_future": Reason(
+        "quarantined", "partner", "the time lies in the future; instants are milliseconds since 1970, UTC"
+    ),
     "wrong_partition": Reason(
         "quarantined",
         "partner",

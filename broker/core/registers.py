@@ -65,5 +65,5 @@ def _step() -> pl.Expr:
     step = pl.col("value_to") - pl.col("value")
     size = pl.when(pl.col("register_size") == pl.col("register_size_to")).then(pl.col("register_size"))
     rolled = step + size
-    turned = pl.when((rolled >= 0) & (2 * rolled < size)).then(rolled)
+    turned = pl.when((rolled >= 0) & (rolled < size - rolled)).then(rolled)
     return pl.when(pl.col("net") | (step >= 0)).then(step).otherwise(turned)

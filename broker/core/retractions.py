@@ -4,12 +4,19 @@
 |---------|----------------------------------------------|--------------------------------------------------|
 | consent | withdrawn_at set (withdrawal, objection)     | all of the point, for products of that purpose   |
 | consent | no grant (no row, or no granted_from)        | the same, for products whose basis is consent    |
-| consent | expired, or granted later                    | nothing: that bounds what is admitted later      |
+| consent | granted from T on                            | of products whose basis is consent: all of their |
+|         |                                              | windows that began before T, and values read     |
+|         |                                              | before T (a new grant counts from the next       |
+|         |                                              | window, so what an earlier one gave is void)     |
+| consent | expired                                      | nothing: that bounds what is admitted later      |
 | site    | another premises or group, or no site, at a  | what the point gave as the former premises, from |
 |         | time when there was one                      | that time on                                     |
 | site    | contested, or gone (tombstone)               | all of the point                                 |
 
 Invariants
+- A grant takes nothing away that it admits itself, so a first grant takes nothing; and a withdrawal that was
+  followed by a new grant before anybody looked has the same outcome as one that was seen. (Not so an objection to
+  a public task that was taken back: the state that is left does not know it.)
 - The whole state decides, so that a retraction may be emitted again (after a restart): as long as no period
   of a history takes up a premises that an earlier one gave up, that takes nothing away that the present
   state admits.
@@ -20,7 +27,8 @@ Invariants
 
 RETRACTIONS frame: point Binary (under the pseudonyms of each epoch asked for), premises Binary|null (only
 rows of this premises; null = any), bits UInt64 (product bits to clear), from_ms Int64|null (only rows with
-start >= it; null = all), group UInt32 (release group whose partition must hear of it).
+start >= it; null = all), to_ms Int64|null (only rows of base windows that begin before it, and those read before
+granted_ms; null = all), granted_ms Int64|null, group UInt32 (release group whose partition must hear of it).
 """
 
 from __future__ import annotations
@@ -32,11 +40,11 @@ import numpy as np
 import polars as pl
 
 from broker.core.admission import EpochKeys
-from broker.core.consent import NEVER as NOT_GRANTED
+from broker.core.calendar import Window
 from broker.core.consent import ConsentTable
 from broker.core.plan import Domain
 from broker.core.pseudonym import point_pseudonyms, premises_pseudonyms
-from broker.core.sites import ALWAYS, NEVER, SiteTable
+from broker.core.sites import ALWAYS, NEVER, Ints, SiteTable
 
 RETRACTIONS: Final = pl.Schema(
     {
@@ -44,6 +52,8 @@ RETRACTIONS: Final = pl.Schema(
         "premises": pl.Binary,
         "bits": pl.UInt64,
         "from_ms": pl.Int64,
+        "to_ms": pl.Int64,
+        "granted_ms": pl.Int64,
         "group": pl.UInt32,
     }
 )
@@ -53,8 +63,13 @@ _NAMED: Final = pl.Schema(
         "home": pl.String,
         "bits": pl.UInt64,
         "from_ms": pl.Int64,
+        "to_ms": pl.Int64,
+        "granted_ms": pl.Int64,
         "group": pl.UInt32,
     }
+)
+_VOIDED: Final = pl.Schema(
+    {"delivery_point": pl.String, "to_ms": pl.Int64, "granted_ms": pl.Int64, "bits": pl.UInt64}
 )
 
 
@@ -64,26 +79,39 @@ def consent_retractions(
     consent: ConsentTable,
     domain: Domain,
     *,
-    epochs: Sequence[str],
+    span: Window,
     keys: EpochKeys,
 ) -> pl.DataFrame:
     """RETRACTIONS for the delivery points (String) whose consent records changed.
 
-    sites, consent: the tables with all records applied; epochs: those of the domain's open windows. A point
-    without a site has none: what it gave left with its site record.
+    sites, consent: the tables with all records applied; span: holds every reading that an open window of the domain
+    may hold. A point without a site has none: what it gave left with its site record.
     """
     points = changed.unique().sort()
-    bits = np.zeros(len(points), np.uint64)
+    voided = [_VOIDED.to_frame()]
     for product in domain.products:
         state = consent.states(points, product.policy.purpose)
-        void = state.withdrawn
+        void, granted = state.withdrawn, state.granted_from
         if product.policy.lawful_basis.kind == "consent":
-            void = void | (state.granted_from == NOT_GRANTED)
-        bits[void] |= np.uint64(1 << product.bit)
-    voided = pl.DataFrame({"delivery_point": points, "bits": bits}).filter(bits > 0)
+            void = void | (granted >= span.end)  # also NOT_GRANTED
+            later = np.flatnonzero(~void & (granted > span.start))
+            begins = domain.calendar.edges(product.policy.window.length, span.start, span.end)
+            first = begins[np.searchsorted(begins, granted[later], side="left")]
+            voided.append(_void(points.gather(later), product.bit, first, granted[later]))
+        voided.append(_void(points.gather(np.flatnonzero(void)), product.bit, None, None))
+    each = ["delivery_point", "to_ms", "granted_ms"]
+    rows = pl.concat(voided).group_by(each).agg(pl.col("bits").bitwise_or())
     groups = sites.rows.select("delivery_point", "group").drop_nulls().unique()
-    named = voided.join(groups, on="delivery_point").with_columns(home=pl.lit(None), from_ms=pl.lit(None))
+    named = rows.join(groups, on="delivery_point").with_columns(home=pl.lit(None), from_ms=pl.lit(None))
+    epochs = domain.calendar.epochs(span.start, span.end - 1)
     return _pseudonymised(named, sites.partner, domain, epochs, keys)
+
+
+def _void(points: pl.Series, bit: int, to: Ints | None, granted: Ints | None) -> pl.DataFrame:
+    """_VOIDED of these points for one product."""
+    columns = {"delivery_point": points, "to_ms": to, "granted_ms": granted, "bits": None}
+    frame = pl.DataFrame(columns, schema=_VOIDED)
+    return frame.with_columns(bits=pl.lit(1 << bit, pl.UInt64))
 
 
 def site_retractions(
@@ -105,7 +133,9 @@ def site_retractions(
     named = [] if former is None else [_replaced(points.filter(known), former, sites)]
     named += _unknown_before(points if former is None else points.filter(~known), sites)
     bits = sum(1 << product.bit for product in domain.products)
-    frame = pl.concat(named).with_columns(bits=pl.lit(bits, pl.UInt64))
+    frame = pl.concat(named).with_columns(
+        bits=pl.lit(bits, pl.UInt64), to_ms=pl.lit(None), granted_ms=pl.lit(None)
+    )
     return _pseudonymised(frame, sites.partner, domain, epochs, keys)
 
 

@@ -42,6 +42,10 @@ SCHEMA: Final = pl.Schema(
 )
 PROBLEMS: Final = pl.Schema({"delivery_point": pl.String, "reason": pl.String})
 
+LARGEST_REGISTER: Final = 10**14
+"""Ten times the largest indicating range of a meter (`readings.LIMITS`): beyond it no register rolls over, and what
+it is compared with could overflow."""
+
 UNKNOWN: Final = "unknown_delivery_point"
 NONE_THEN: Final = "no_site_then"
 CONTESTED: Final = "contested_site"
@@ -207,7 +211,7 @@ def _problems(rows: pl.DataFrame) -> pl.DataFrame:
         missing
         | (pl.col("valid_to") <= pl.col("valid_from"))
         | (pl.col("segment") == "*")  # the margin's name in every release
-        | (pl.col("register_size") <= 0).fill_null(False)
+        | (~pl.col("register_size").is_between(1, LARGEST_REGISTER)).fill_null(False)
     )
     latest_end = pl.col("valid_to").cum_max().shift(1).over("delivery_point")
     causes = {

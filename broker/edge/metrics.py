@@ -40,6 +40,10 @@ OPEN_WINDOWS = Gauge(
     "broker_open_windows", "Base windows that hold contributions and are open.", ["domain", "lane"],
     registry=REGISTRY,
 )  # fmt: skip
+STALLED = Gauge(
+    "broker_stream_stalled", "1 while windows have waited for a stream's marks for a quarter of max_hold or longer.",
+    ["topic", "partition"], registry=REGISTRY,
+)  # fmt: skip
 PAUSED = Gauge(
     "broker_partner_paused", "1 while a partner's streams are not read.", ["partner"], registry=REGISTRY
 )
@@ -78,6 +82,14 @@ class Telemetry:
 
     def watermark(self, topic: str, partition: int, until: int) -> None:
         WATERMARK.labels(topic, partition).set(until / 1000)
+
+    def stalled(self, topic: str, partition: int, waiting_ms: int, *, given_up: bool) -> None:
+        STALLED.labels(topic, partition).set(waiting_ms > 0)
+        if waiting_ms:
+            self._log.error(
+                "stream_given_up" if given_up else "stream_stalled", reason="no_marks", topic=topic,
+                partition=partition, waiting_hours=waiting_ms // 3_600_000, must_act=ACTORS["no_marks"],
+            )  # fmt: skip
 
     def paused(self, partner: str, reason: str, detail: str) -> None:
         PAUSED.labels(partner).set(1)
@@ -124,6 +136,7 @@ class Telemetry:
 
 
 ACTORS = {
+    "no_marks": "the partner must send this stream's readings and completeness marks, to every partition of the topic",
     "missing_table": "the partner must send its sites and consent topics, the operator must have provisioned them",
     "consent_silent": "the partner's consent service must send its heartbeat again",
     "unreadable": "the operator must look at the topic's ACLs and its health",

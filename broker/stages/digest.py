@@ -10,22 +10,22 @@ import hmac
 import json
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 import numpy as np
 import polars as pl
 
 from broker.core.admission import NO_MARK, Admission, admit
-from broker.core.calendar import duration_ms
 from broker.core.chunks import pieces, pieces_by
 from broker.core.partitioner import partitions_for
 from broker.core.plan import Domain, Plan, Stream
-from broker.core.readings import check
+from broker.core.readings import check, check_marks
 from broker.core.reasons import REASONS
 from broker.core.sealing import Sealer
 from broker.stages.ports import Batch, Codec, Keys, Out
 from broker.stages.tables import BadRecord, LaneTables
+from broker.stages.watermarks import Watermark, event_time, newest_events
 
 CONTRIBUTIONS = "contributions"
 MAX_RECORD_BYTES = 4096
@@ -33,7 +33,10 @@ MAX_RECORD_BYTES = 4096
 
 @dataclass
 class Tally:
-    """Readings of one input partition by outcome; `read` is their sum, whatever happens."""
+    """Records of one input partition by outcome; `read` is their sum, whatever happens.
+
+    A good completeness mark is no reading and in none of these; one that is no good is quarantined, hence read.
+    """
 
     admitted: int = 0
     late: int = 0
@@ -43,24 +46,6 @@ class Tally:
     @property
     def read(self) -> int:
         return self.admitted + sum(self.quarantined.values()) + sum(self.refused.values())
-
-
-@dataclass(frozen=True)
-class Watermark:
-    """Of one input partition. until: all before it was sent (ms); at: append time of what said so (ms)."""
-
-    until: int = NO_MARK
-    at: int = 0
-
-    def metadata(self) -> str:
-        return json.dumps({"mark": self.until, "at": self.at}, sort_keys=True)
-
-    @classmethod
-    def read(cls, metadata: str) -> Watermark:
-        if not metadata:
-            return cls()
-        found = json.loads(metadata)
-        return cls(int(found["mark"]), int(found["at"]))
 
 
 @dataclass(frozen=True)
@@ -97,18 +82,25 @@ class Digester:
             max_bytes=MAX_RECORD_BYTES,
             stream=stream.name,
         )
-        appended = np.array(batch.timestamps)[np.searchsorted(offsets, decoded.readings["offset"].to_numpy())]
+        timestamps = np.array(batch.timestamps)
+        appended = timestamps[np.searchsorted(offsets, decoded.readings["offset"].to_numpy())]
         good, malformed = check(decoded.readings, stream, pl.Series(appended, dtype=pl.Int64))
+        places = np.array([offset for offset, _ in decoded.marks], np.int64)
+        sound, unsound = check_marks(decoded.marks, timestamps[np.searchsorted(offsets, places)])
         domains = [d for d in tables.plan.domains.values() if stream in d.streams]
-        marks = self._marks(decoded.marks, good, stream, domains)
+        taken_in = timestamps[np.searchsorted(offsets, good["offset"].to_numpy())]
+        marks, event = _event_time(sound, good, taken_in, stream, domains, tables)
         admissions = {d.name: self._admit(good, stream, d, tables, before.until, marks) for d in domains}
-        watermark = _advance(before, marks, offsets, batch.timestamps)
+        watermark = replace(
+            _advance(before, marks, offsets, batch.timestamps), event=max(event, before.event)
+        )
         tally, misplaced = _tally(good, admissions)
         bad = pl.concat(
             [
                 decoded.bad.select("offset", "reason", "schema_id"),
                 _no_schema(malformed),
                 _no_schema(misplaced),
+                _no_schema(unsound),
             ],
             how="vertical_relaxed",
         )
@@ -124,18 +116,6 @@ class Digester:
             batch.offsets[0],
             batch.offsets[-1],
         )
-
-    def _marks(
-        self, marks: Sequence[tuple[int, int]], good: pl.DataFrame, stream: Stream, domains: list[Domain]
-    ) -> Sequence[tuple[int, int]]:
-        """Completeness marks; where a policy opted in, each new latest event time is one instead."""
-        if good.is_empty() or not any(idle_after(domain, stream) for domain in domains):
-            return marks
-        by_offset = good.select("offset", "end").sort("offset")
-        rising = by_offset.with_columns(pl.col("end").cum_max()).filter(
-            pl.col("end") > pl.col("end").shift(1).fill_null(NO_MARK)
-        )
-        return sorted([*marks, *rising.iter_rows()])
 
     def _admit(
         self,
@@ -211,11 +191,11 @@ class Digester:
             yield self._envelope("plan", "", 0, "", to, json.dumps({"read": read}), state)
 
     def retractions(self, domain: Domain, retractions: pl.DataFrame) -> Iterator[Out]:
-        """Retractions (`point, bits, from_ms, group`), each to the release lane of its group; by product name."""
+        """Retractions (frame `retractions.RETRACTIONS`), each to the release lane of its group; by product name."""
         header = json.dumps({"products": [p.name for p in domain.products]}, sort_keys=True)
         rows = retractions.with_columns((pl.col("group") % self._lanes).alias("to")).drop("group").unique()
         for (to,), part in sorted(rows.partition_by("to", as_dict=True, include_key=False).items()):
-            for piece in pieces(part.sort("point", "bits", "from_ms")):
+            for piece in pieces(part.sort(pl.all())):
                 yield self._envelope("retraction", domain.name, 0, "", int(to), header, piece)
 
     def _envelope(
@@ -272,19 +252,27 @@ class Digester:
         return Out(topic, self._partition, None, self._codec.encode("receipt", record))
 
 
-def idle_after(domain: Domain, stream: Stream) -> int | None:
-    """ms of silence after which a stream without marks counts as idle; None where marks are asked for."""
-    spans = [
-        duration_ms(product.policy.watermark.event_time.idle_after)
-        for product in domain.products
-        if product.policy.watermark.event_time is not None and stream in product.streams
-    ]
-    return max(spans, default=None)
-
-
 def policies_digest(domain: Domain) -> str:
     """SHA-256 over the digests of the domain's active policies: what its contributions were made under."""
     return sha256("\n".join(product.digest for product in domain.products).encode()).hexdigest()
+
+
+def _event_time(
+    marks: list[tuple[int, int]],
+    good: pl.DataFrame,
+    taken_in: np.ndarray,
+    stream: Stream,
+    domains: Sequence[Domain],
+    tables: LaneTables,
+) -> tuple[list[tuple[int, int]], int]:
+    """The marks (offset, until ms), and the newest event (ms); where a policy opted in to event time, each newest
+    event is a mark too, for what is `idle_after` before it."""
+    behind = event_time(domains, stream)
+    if behind is None:
+        return marks, NO_MARK
+    events = newest_events(good, taken_in, tables.sites(stream.partner))
+    said = sorted([*marks, *((offset, event - behind) for offset, event in events)])
+    return said, max((event for _, event in events), default=NO_MARK)
 
 
 def _advance(

@@ -20,20 +20,23 @@ from hashlib import sha256
 
 import polars as pl
 
-from broker.core.admission import NO_MARK
-from broker.core.calendar import duration_ms
+from broker.core.calendar import Window, duration_ms
 from broker.core.plan import Domain, Stream
+from broker.core.readings import OLDEST
 from broker.core.retractions import consent_retractions, site_retractions
-from broker.stages.digest import Digest, Digester, Watermark, idle_after
+from broker.stages.digest import Digest, Digester
 from broker.stages.ports import Batch, Clock, Keys, Out, Place, Reader, Writer, together
 from broker.stages.tables import CONSENT, CONTROL, SITES, BadRecord, Change, LaneTables, cut
 from broker.stages.telemetry import Telemetry
+from broker.stages.waits import Waits
+from broker.stages.watermarks import Watermark, Watermarks
 
 MOST_READINGS = 100_000
 WAIT_MS = 200
 GATHER_ROUNDS, GATHER_MS = 5, 200
 OPEN_SPAN_MS = 70 * 86_400_000
-"""How far back an open window may reach: two months and their lateness; which epochs a retraction concerns."""
+"""How far before the marks of this lane, and the longest hold, an open window may reach: two months and their
+lateness; which epochs a retraction concerns."""
 AHEAD_MS = 3 * 86_400_000
 """How far ahead a contribution may be: a day of clocks that are wrong, and two days of `max_gap`."""
 
@@ -66,13 +69,12 @@ class IngestLane:
         self._telemetry = telemetry
         self._ahead: dict[Place, Batch] = {}
         self._streams: dict[Place, Stream] = {}
-        self._watermarks: dict[Place, Watermark] = {}
+        self._watermarks = Watermarks(partition, tables.lanes, reader)
+        self._waits = Waits(partition, reader)
         self._read: dict[Place, int] = {}
         self._ever_read: set[Place] = set()
-        self._given_up: dict[Place, int] = {}
         self._paused: dict[str, str] = {}
         self._announced = ""
-        self._last_seen: dict[Place, int] = {}
         self._started = 0
 
     async def start(self) -> None:
@@ -102,13 +104,15 @@ class IngestLane:
         ) = await self._catch_up()  # after the fetch: no reading overtakes a withdrawal that it followed
         digests = await self._digest(gathered)
         out += await asyncio.to_thread(self._outgoing, digests)
-        marks = {(d.stream.topic, self._partition): d.watermark for d in digests}
-        marks = self._idle() | marks
-        out += self._marks(marks) + await self._stalled()
+        now = self._clock.now()
+        marks = await self._watermarks.idle(self._tables.plan, self._streams, self._paused.keys(), now)
+        marks |= {(d.stream.topic, self._partition): d.watermark for d in digests}
+        out += self._marks(marks)
+        self._take(marks)
+        out += await self._stalled(now)
         moved = self._offsets(digests, marks)
         if out or offsets or moved:
             await self._writer.commit(out, offsets | moved)
-        self._watermarks |= marks
         self._read |= {place: offset for place, (offset, _) in moved.items()}
         self._ever_read |= moved.keys()
         self._report(digests)
@@ -207,25 +211,22 @@ class IngestLane:
         if fresh:
             committed = await self._reader.committed(fresh)
             first = await self._reader.first_offsets([place for place in fresh if place not in committed])
-            self._watermarks |= {place: Watermark.read(meta) for place, (_, meta) in committed.items()}
+            self._take({place: Watermark.read(meta) for place, (_, meta) in committed.items()})
             self._ever_read |= committed.keys()
             self._read |= first | {place: offset for place, (offset, _) in committed.items()}
             await self._reader.assign({place: self._read[place] for place in fresh})
+            self._watermarks.saw(fresh, self._clock.now())
         self._streams = wanted
 
     def _retractions(self, change: Change) -> Iterator[Out]:
         """What a changed site or consent record takes back, for each domain with open windows."""
         sites = self._tables.sites(change.partner)
-        marks = [
-            m.until for place, m in self._watermarks.items() if m.until != NO_MARK and place in self._streams
-        ]
         own = [place for place, stream in self._streams.items() if stream.partner == change.partner]
         if sites is None or not any(place in self._ever_read for place in own):
             return  # nothing was ever admitted of this partner here
-        now = self._clock.now()
         for domain in self._tables.plan.domains.values():
-            first, last = min([now, *marks]) - OPEN_SPAN_MS, max([now, *marks]) + AHEAD_MS
-            epochs = sorted({domain.calendar.epoch(at) for at in range(first, last + 1, 86_400_000)})
+            span = self._open_span(domain)
+            epochs = domain.calendar.epochs(span.start, span.end - 1)
             keys = self._keys.epoch_key
             rows = pl.concat(
                 [
@@ -235,13 +236,25 @@ class IngestLane:
                         sites,
                         self._tables.consent(change.partner),
                         domain,
-                        epochs=epochs,
+                        span=span,
                         keys=keys,
                     ),
                 ]
             )
             if rows.height:
                 yield from self._digester.retractions(domain, rows)
+
+    def _open_span(self, domain: Domain) -> Window:
+        """Holds every moment that an open window of the domain may hold readings of.
+
+        A stream without any mark holds every window since the domain began.
+        """
+        now = self._clock.now()
+        marks = [self._watermarks.of((stream.topic, self._partition)).until for stream in domain.streams]
+        began = max(OLDEST, min(product.active_from for product in domain.products))
+        held = max(duration_ms(product.policy.window.max_hold) for product in domain.products)
+        first = max(began - max([0, *domain.max_gap.values()]), min([now, *marks]) - held - OPEN_SPAN_MS)
+        return Window(min(first, now), max([now, *marks]) + AHEAD_MS + 1)
 
     # -- readings -------------------------------------------------------------------------------------
 
@@ -301,6 +314,8 @@ class IngestLane:
     def _change_pause(self, partner: str, reason: str | None) -> None:
         if reason is None:
             self._paused.pop(partner, None)
+            own = [place for place, stream in self._streams.items() if stream.partner == partner]
+            self._watermarks.saw(own, self._clock.now())
             self._telemetry.resumed(partner)
         else:
             self._paused[partner] = reason
@@ -314,7 +329,7 @@ class IngestLane:
                 batch,
                 stream,
                 self._tables,
-                self._watermarks.get((batch.topic, batch.partition), Watermark()),
+                self._watermarks.of((batch.topic, batch.partition)),
             )
             for batch, stream in batches
         ]
@@ -324,57 +339,30 @@ class IngestLane:
         out += [self._digester.dead_letter(record) for digest in digests for record in digest.quarantined]
         return out + [self._digester.receipt(digest) for digest in digests]
 
-    # -- watermarks -----------------------------------------------------------------------------------
+    # -- after a batch --------------------------------------------------------------------------------
 
     def _marks(self, marks: Mapping[Place, Watermark]) -> list[Out]:
+        """What is new of these, to every release lane."""
         return [
             item
-            for (topic, _), mark in sorted(marks.items())
-            if mark.until > self._watermarks.get((topic, self._partition), Watermark()).until
-            for item in self._digester.mark("mark", topic, mark.until)
+            for place, mark in sorted(marks.items())
+            if mark.until > self._watermarks.of(place).until
+            for item in self._digester.mark("mark", place[0], mark.until)
         ]
 
-    def _idle(self) -> dict[Place, Watermark]:
-        """Streams without marks, silent for longer than their policy's `idle_after`, follow the others."""
-        now = self._clock.now()
-        moved = {}
-        for domain in self._tables.plan.domains.values():
-            for place, stream in self._own(domain):
-                after = None if stream.partner in self._paused else idle_after(domain, stream)
-                if after is not None and now - self._last_seen.get(place, self._started) > after:
-                    until = self._latest(domain, place)
-                    if until > self._watermarks.get(place, Watermark()).until:
-                        moved[place] = Watermark(until, now)
-        return moved
+    def _take(self, marks: Mapping[Place, Watermark]) -> None:
+        self._watermarks.take(marks)
+        self._waits.take(marks)
 
-    async def _stalled(self) -> list[Out]:
-        """Streams without a new mark for longer than their products hold: the wait for them is given up."""
-        now = self._clock.now()
+    async def _stalled(self, now: int) -> list[Out]:
+        """Tells of the streams that keep windows waiting; those given up also to every release lane."""
         out: list[Out] = []
-        for domain in self._tables.plan.domains.values():
-            hold = max(duration_ms(product.policy.window.max_hold) for product in domain.products)
-            for place, _ in self._own(domain):
-                mark = self._watermarks.get(place, Watermark())
-                until = self._latest(domain, place)
-                overdue = now - (mark.at or self._started) > hold
-                if overdue and until > max(mark.until, self._given_up.get(place, NO_MARK)):
-                    end = (await self._reader.end_offsets([place]))[place]
-                    if await self._reader.position(place) >= end:
-                        self._given_up[place] = until
-                        out += self._digester.mark("stalled", place[0], until)
+        for wait in await self._waits.look(self._tables.plan, self._streams.keys(), self._paused.keys(), now):
+            topic, partition = wait.place
+            self._telemetry.stalled(topic, partition, wait.waiting, given_up=wait.until is not None)
+            if wait.until is not None:
+                out += self._digester.mark("stalled", topic, wait.until)
         return out
-
-    def _own(self, domain: Domain) -> Iterator[tuple[Place, Stream]]:
-        return ((place, s) for place, s in sorted(self._streams.items()) if s in domain.streams)
-
-    def _latest(self, domain: Domain, but: Place) -> int:
-        """The furthest watermark of the domain's other streams in this lane."""
-        others = [
-            self._watermarks.get(place, Watermark()).until for place, _ in self._own(domain) if place != but
-        ]
-        return max(others, default=NO_MARK)
-
-    # -- after a batch --------------------------------------------------------------------------------
 
     def _offsets(
         self, digests: list[Digest], marks: Mapping[Place, Watermark]
@@ -390,11 +378,11 @@ class IngestLane:
         now = self._clock.now()
         for digest in digests:
             place = (digest.stream.topic, self._partition)
-            self._last_seen[place] = now
+            self._watermarks.saw([place], now)
             tally, partner = digest.tally, digest.stream.partner
             self._telemetry.readings(partner, "admitted", "", tally.admitted)
             for reason, count in tally.quarantined.items():
                 self._telemetry.readings(partner, "quarantined", reason, count)
             for reason, count in tally.refused.items():
                 self._telemetry.readings(partner, "refused", reason, count)
-            self._telemetry.watermark(place[0], self._partition, self._watermarks[place].until)
+            self._telemetry.watermark(place[0], self._partition, self._watermarks.of(place).until)

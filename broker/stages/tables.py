@@ -110,7 +110,7 @@ class LaneTables:
         self._areas = areas
         self._timezone = timezone
         self._partition = partition
-        self._lanes = lanes
+        self.lanes = lanes
         self._codec = codec
         self._partners: dict[str, _Partner] = {}
         self.control = ControlState()
@@ -230,7 +230,7 @@ class LaneTables:
 
     def _point(self, key: bytes | None) -> str | None:
         """The delivery point, or None where the record lies in another partition than its key's."""
-        if key is None or partition_for(key, self._lanes) != self._partition:
+        if key is None or partition_for(key, self.lanes) != self._partition:
             return None
         return key.decode(errors="replace")
 

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import polars as pl
-from admission_world import CONSENT, PARTNER, consent_table, domain_of, keys, ms, product, site_table
+import pytest
+from admission_world import (
+    BY_MONTH,
+    CONSENT,
+    PARTNER,
+    consent_table,
+    domain_of,
+    keys,
+    ms,
+    product,
+    site_table,
+)
 
+from broker.core.calendar import Window
+from broker.core.plan import Domain
 from broker.core.pseudonym import point_pseudonyms, premises_pseudonyms
 from broker.core.retractions import RETRACTIONS, consent_retractions, site_retractions
 from broker.core.sites import SiteTable
@@ -12,18 +25,24 @@ from broker.core.sites import SiteTable
 D3, D4 = ms("2026-02-03 00:00"), ms("2026-02-04 00:00")
 NAMES = ["p", "q", "gone", "home", "new", "other"]
 EPOCHS = ["2026", "2027"]
+SPAN = Window(ms("2026-01-31 00:00"), ms("2027-02-01 00:00"))
 DOMAIN = domain_of(product("a", lawful_basis=CONSENT), product("b"), product("c", purpose="heating"))
 HOME = ("p", None, None, "home", "C1", "flat", None)
 ALL = 0b111
 
 
 def _named(frame: pl.DataFrame, epoch: str) -> list[tuple[object, ...]]:
-    """Rows of one epoch with names in place of pseudonyms: point, premises, bits, from_ms, group."""
+    """Rows of one epoch with names in place of pseudonyms: point, premises, bits, from_ms, group, and where there are
+    such bounds, to_ms and granted_ms."""
     key = keys("housing", epoch)
     names = dict(zip(point_pseudonyms(key, PARTNER, NAMES), NAMES, strict=True))
     names |= dict(zip(premises_pseudonyms(key, "housing", NAMES), NAMES, strict=True))
     rows = [row for row in frame.iter_rows() if row[0] in names]
-    return sorted(((names[row[0]], names.get(row[1]), *row[2:]) for row in rows), key=repr)
+    found = [
+        (names[point], names.get(home), bits, from_ms, group, *((to, granted) if to or granted else ()))
+        for point, home, bits, from_ms, to, granted, group in rows
+    ]
+    return sorted(found, key=repr)
 
 
 def named(frame: pl.DataFrame) -> list[tuple[object, ...]]:
@@ -35,9 +54,11 @@ def named(frame: pl.DataFrame) -> list[tuple[object, ...]]:
     return found
 
 
-def of_consent(sites: SiteTable, *rows: tuple[object, ...], changed: str = "p") -> list[tuple[object, ...]]:
+def of_consent(
+    sites: SiteTable, *rows: tuple[object, ...], changed: str = "p", domain: Domain = DOMAIN
+) -> list[tuple[object, ...]]:
     points, table = pl.Series([changed]), consent_table(*rows)
-    return named(consent_retractions(points, sites, table, DOMAIN, epochs=EPOCHS, keys=keys))
+    return named(consent_retractions(points, sites, table, domain, span=SPAN, keys=keys))
 
 
 def of_sites(former: SiteTable | None, sites: SiteTable, *changed: str) -> list[tuple[object, ...]]:
@@ -48,7 +69,10 @@ def of_sites(former: SiteTable | None, sites: SiteTable, *changed: str) -> list[
 def test_a_withdrawal_takes_the_point_out_of_every_product_of_that_purpose() -> None:
     assert of_consent(site_table(HOME), ("p", "planning", D3, None, D4)) == [("p", None, 0b011, None, 0)]
     both = [("p", "planning", D3, None, None), ("p", "heating", None, None, D4)]
-    assert of_consent(site_table(HOME), *both) == [("p", None, 0b100, None, 0)]
+    assert of_consent(site_table(HOME), *both) == [
+        ("p", None, 0b001, None, 0, D3, D3),
+        ("p", None, 0b100, None, 0),
+    ]
 
 
 def test_a_record_without_a_grant_takes_the_point_out_of_products_by_consent() -> None:
@@ -56,8 +80,41 @@ def test_a_record_without_a_grant_takes_the_point_out_of_products_by_consent() -
     assert of_consent(site_table(HOME), ("p", "planning", None, None, None)) == [("p", None, 0b001, None, 0)]
 
 
-def test_a_grant_or_an_expiry_takes_nothing_out() -> None:
-    assert of_consent(site_table(HOME), ("p", "planning", D3, D4, None)) == []
+def test_a_grant_takes_out_what_began_before_it_of_products_by_consent() -> None:
+    at_noon = D3 + 12 * 3_600_000
+    granted = ("p", "planning", at_noon, D4, None)
+    assert of_consent(site_table(HOME), granted) == [("p", None, 0b001, None, 0, D4, at_noon)]
+    monthly = domain_of(
+        product("a", lawful_basis=CONSENT), product("m", lawful_basis=CONSENT, window=BY_MONTH), product("z")
+    )
+    march = ms("2026-03-01 00:00")
+    assert of_consent(site_table(HOME), granted, domain=monthly) == [
+        ("p", None, 0b001, None, 0, D4, at_noon),
+        ("p", None, 0b010, None, 0, march, at_noon),
+    ]
+
+
+def test_a_grant_at_a_windows_start_counts_from_that_window() -> None:
+    assert of_consent(site_table(HOME), ("p", "planning", D3, D4, None)) == [
+        ("p", None, 0b001, None, 0, D3, D3)
+    ]
+
+
+@pytest.mark.parametrize("granted", [SPAN.start, 0, -5, -(2**63)])
+def test_a_grant_older_than_every_open_window_takes_nothing_out(granted: int) -> None:
+    assert of_consent(site_table(HOME), ("p", "planning", granted, None, None)) == []
+
+
+@pytest.mark.parametrize("granted", [SPAN.end, D3 * 1000, 2**63 - 1])
+def test_a_grant_after_every_open_window_is_none_yet(granted: int) -> None:
+    assert of_consent(site_table(HOME), ("p", "planning", granted, None, None)) == [
+        ("p", None, 0b001, None, 0)
+    ]
+
+
+def test_an_expiry_takes_nothing_out() -> None:
+    state = ("p", "planning", SPAN.start, D4, None)
+    assert of_consent(site_table(HOME), state) == []
 
 
 def test_each_group_in_which_the_point_ever_was_hears_of_a_withdrawal() -> None:

@@ -198,6 +198,8 @@ def test_dates_and_epochs_are_local() -> None:
     paris = Calendar("Europe/Paris")
     assert paris.date(at("2026-06-30T22:30Z")) == "2026-07-01"
     assert paris.epoch(at("2026-12-31T23:30Z")) == "2027"
+    assert paris.epochs(at("2026-12-31T22:30Z"), at("2028-02-01T00:00Z")) == ["2026", "2027", "2028"]
+    assert paris.epochs(at("2026-12-31T23:30Z"), at("2026-12-31T23:30Z")) == ["2027"]
     assert paris.iso(at("2026-01-01T00:00+01:00")) == "2026-01-01T00:00:00+01:00"
 
 

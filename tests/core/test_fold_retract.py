@@ -9,14 +9,24 @@ from fold_worlds import DAY, WINDOW, Row, domain, frame, name, rollup, rollups, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker.core.admission import OPENING
 from broker.core.calendar import HOUR
 from broker.core.fold import retract, retract_rollups, roll_up
 
 SCHEMA = {"point": pl.Binary, "premises": pl.Binary, "bits": pl.UInt64, "from_ms": pl.Int64, "seq": pl.Int64}
+SCHEMA |= {"to_ms": pl.Int64, "granted_ms": pl.Int64}
 
 
 def voids(*rules: dict[str, Any]) -> pl.DataFrame:
-    usual = {"point": name("p1"), "premises": None, "bits": 1, "from_ms": None, "seq": 10}
+    usual = {
+        "point": name("p1"),
+        "premises": None,
+        "bits": 1,
+        "from_ms": None,
+        "seq": 10,
+        "to_ms": None,
+        "granted_ms": None,
+    }
     return pl.DataFrame([{**usual, **rule} for rule in rules], schema=SCHEMA)
 
 
@@ -39,6 +49,33 @@ def test_a_replaced_site_voids_from_its_date_as_its_former_premises() -> None:
     assert masks(rows, voided) == [1, 0, 1]
 
 
+def test_a_closed_site_leaves_no_opening_value_behind() -> None:
+    """It would be a home that used nothing, in every window that begins within max_gap after the site closed."""
+    rows = [row(-6), row(-30)]
+    closed_before = {"from_ms": WINDOW.start - 5 * HOUR, "premises": name("h1")}
+    assert masks(rows, closed_before) == [0, 0]
+    assert roll_up(retract(frame(rows), voids(closed_before)), domain(), WINDOW).is_empty()
+    closed_within = {"from_ms": WINDOW.start + 6 * HOUR, "premises": name("h1")}
+    assert masks([*rows, row(3), row(9)], closed_within) == [1, 1, 1, 0]
+
+
+def test_a_new_grant_voids_the_windows_before_it_and_what_was_read_before_it() -> None:
+    next_day = WINDOW.end
+    noon = WINDOW.start + 12 * HOUR
+    rows = [
+        row(0, 6),
+        row(18, 24),
+        row(18),  # a register's own value
+        row(6, window=next_day, role=2),  # opening values of the next window
+        row(18, window=next_day, role=2),
+        row(30, window=next_day),
+    ]
+    assert masks(rows, {"to_ms": next_day, "granted_ms": noon}) == [0, 0, 0, 0, 1, 1]
+    days = rollups([rollup(day, "p1", 5) for day in (9, 10, 11)])
+    voided = voids({"to_ms": 11 * DAY, "granted_ms": noon})
+    assert retract_rollups(days, voided)["mask"].to_list() == [0, 0, 1]
+
+
 def test_nothing_to_retract_changes_nothing() -> None:
     rows = frame([row(0, 6)])
     assert retract(rows, voids()).equals(rows)
@@ -46,8 +83,9 @@ def test_nothing_to_retract_changes_nothing() -> None:
     assert retract(frame([]), voids({})).is_empty()
 
 
-def test_retractions_need_no_premises_column() -> None:
-    assert retract(frame([row(0, 6)]), voids({}).drop("premises"))["mask"].to_list() == [0]
+def test_retractions_need_no_columns_for_bounds_that_they_do_not_have() -> None:
+    bare = voids({}).drop("premises", "to_ms", "granted_ms")
+    assert retract(frame([row(0, 6)]), bare)["mask"].to_list() == [0]
 
 
 rules = st.fixed_dictionaries(
@@ -62,7 +100,7 @@ rules = st.fixed_dictionaries(
 
 
 @settings(max_examples=60, deadline=None)
-@given(worlds("interval"), st.lists(rules, max_size=6))
+@given(worlds("interval") | worlds("register"), st.lists(rules, max_size=6))
 def test_each_row_loses_the_bits_of_every_retraction_that_reaches_it(
     rows: list[Row], retractions: list[dict[str, Any]]
 ) -> None:
@@ -72,7 +110,8 @@ def test_each_row_loses_the_bits_of_every_retraction_that_reaches_it(
         for rule in retractions:
             reached = each["point"] == rule["point"] and each["seq"] < rule["seq"]
             reached = reached and rule["premises"] in (None, each["premises"])
-            if reached and (rule["from_ms"] is None or each["start"] >= rule["from_ms"]):
+            moment = max(each["start"], each["window"]) if each["role"] == OPENING else each["start"]
+            if reached and (rule["from_ms"] is None or moment >= rule["from_ms"]):
                 mask &= ~rule["bits"]
         expected.append(mask)
     found = retract(frame(rows), voids(*retractions))

@@ -94,6 +94,12 @@ def test_a_fall_is_a_roll_over_below_half_a_turn_else_a_reset(
     assert steps(row(0, value=90, register_size=size), row(24, value=closing, register_size=size)) == found
 
 
+def test_a_fall_of_a_register_of_any_size_is_judged_without_overflow() -> None:
+    """Twice what was left of a turn was more than an int64 holds: a reset passed for a roll-over."""
+    for size in (2**62, 2**63 - 1):
+        assert steps(row(0, value=90, register_size=size), row(24, value=5, register_size=size)) == {}
+
+
 def test_a_meter_of_another_size_is_another_meter_when_values_fall() -> None:
     assert steps(row(0, value=90, register_size=100), row(24, value=5, register_size=1000)) == {}
 

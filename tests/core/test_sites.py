@@ -83,9 +83,16 @@ def test_a_malformed_row_contests_its_point() -> None:
         ("p", END, MOVE, "a", "C1", "flat", None),
         ("p", None, None, "a", "C1", "*", None),
         ("p", None, None, "a", "C1", "flat", 0),
+        ("p", None, None, "a", "C1", "flat", -1),
+        ("p", None, None, "a", "C1", "flat", 10**14 + 1),
+        ("p", None, None, "a", "C1", "flat", 2**63 - 1),
     ]:
         assert problems(row) == [("p", "bad_site")]
         assert where(site_table(row), "p", MOVE) == "contested_site"
+
+
+def test_a_register_may_be_as_large_as_any_meters() -> None:
+    assert problems(("p", None, None, "a", "C1", "flat", 10**14)) == []
 
 
 def test_a_row_that_names_no_point_is_a_problem_and_touches_no_other() -> None:

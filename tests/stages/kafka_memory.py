@@ -137,6 +137,8 @@ class MemoryReader:
         self.polls.append((list(places), most))
         left, found = min(most, self._most), []
         for place in places:
+            if not left:
+                break
             log = self._kafka.logs[place]
             taken = [rec for rec in log if rec.offset >= self._positions[place]][:left]
             left -= len(taken)
@@ -179,6 +181,7 @@ class Told:
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.pauses: list[tuple[str, ...]] = []
+        self.stalls: list[tuple[str, int, int, bool]] = []
         self.left: dict[str, list[str]] = {}
         self.late_readings: Counter[str] = Counter()
         self.summaries: list[str] = []
@@ -188,6 +191,9 @@ class Told:
 
     def late(self, topic: str, count: int) -> None:
         self.late_readings[topic] += count
+
+    def stalled(self, topic: str, partition: int, waiting_ms: int, *, given_up: bool) -> None:
+        self.stalls.append((topic, partition, waiting_ms, given_up))
 
     def paused(self, partner: str, reason: str, detail: str) -> None:
         self.pauses.append((partner, reason, detail))

@@ -35,10 +35,12 @@ from lane_world import (
 from polars.testing import assert_frame_equal
 
 from broker.core.admission import NO_MARK
+from broker.core.readings import OLDEST
 from broker.core.reasons import REASONS, outcome
-from broker.stages.digest import Digest, Digester, Watermark
+from broker.stages.digest import Digest, Digester
 from broker.stages.ports import Out
 from broker.stages.tables import BadRecord, LaneTables
+from broker.stages.watermarks import Watermark
 
 PARTNER = "energy-a"
 TOPIC = f"in.{PARTNER}.power"
@@ -104,6 +106,11 @@ def everything(lane: Digester, found: Digest, known: LaneTables = TABLES) -> lis
 
 # -- one outcome each ---------------------------------------------------------------------------------
 
+
+def mark_at(until: int) -> bytes:
+    return CODEC.encode("completeness-mark", {"stream": "power", "until": until})
+
+
 KINDS: dict[str, tuple[Sent, str]] = {
     "good": (reading(KNOWN, 3), "admitted"),
     "estimated": (reading(KNOWN, 3, quality="estimated"), "quality"),
@@ -123,6 +130,11 @@ KINDS: dict[str, tuple[Sent, str]] = {
     "unknown schema": (b"\x00\x7f\xff\xff\x00abc", "unknown_schema"),
     "wrong schema": (site(KNOWN), "wrong_schema"),
     "another stream's mark": (mark(9, "gas"), "wrong_schema"),
+    "a mark in seconds": (mark_at(DAY // 1000), "bad_timestamp"),
+    "a mark in microseconds": (mark_at(DAY * 1000), "far_future"),
+    "a mark in nanoseconds": (mark_at(DAY * 1_000_000), "far_future"),
+    "a mark of next year": (mark_at(DAY + 365 * 24 * HOUR), "far_future"),
+    "a mark as old as can be": (mark_at(-(2**63)), "bad_timestamp"),
     "nothing": (None, "empty"),
     "oversized": (reading("x" * 5000, 3), "oversized"),
 }
@@ -202,26 +214,63 @@ def test_a_batch_of_marks_only_has_no_readings() -> None:
     assert found.watermark.until == DAY + 4 * HOUR
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("a mark")])
+def test_a_mark_that_cannot_be_true_is_quarantined_and_ignored(kind: str) -> None:
+    """Nanoseconds stopped every release lane, microseconds every ingest lane, next year all of the partner's data."""
+    sent, reason = KINDS[kind]
+    found = digest([mark(1), sent, reading(KNOWN, 1), mark(2)])
+    assert (found.tally.read, found.tally.admitted, found.tally.late) == (2, 1, 0)
+    assert found.tally.quarantined == {reason: 1}
+    assert [(each.reason, each.offset, each.value) for each in found.quarantined] == [(reason, 101, sent)]
+    assert found.watermark == Watermark(DAY + 2 * HOUR, NOW + 3)
+
+
+def test_a_mark_may_be_as_far_ahead_as_a_reading_and_no_further() -> None:
+    edge = NOW + 24 * HOUR
+    assert digest([mark_at(edge)]).watermark == Watermark(edge, NOW)
+    assert digest([mark_at(edge + 1)]).watermark == NONE
+    assert digest([mark_at(OLDEST)]).watermark == Watermark(OLDEST, NOW)
+    assert digest([mark_at(OLDEST - 1)]).watermark == NONE
+
+
 EVENT_TIME = policy(watermark={"event_time": {"idle_after": "PT6H"}})
 
 
-def test_event_time_advances_by_readings_where_the_policy_opted_in() -> None:
+def test_event_time_runs_idle_after_behind_the_newest_reading_where_the_policy_opted_in() -> None:
     known = lane_tables(EVENT_TIME)
-    sent = [reading(KNOWN, 1), reading(KNOWN, 0), reading(KNOWN, 2), reading(KNOWN, 1, 5)]
+    sent = [
+        reading(KNOWN, 11),
+        reading(KNOWN, 6),
+        reading(KNOWN, 12),
+        reading(KNOWN, 6, 5),
+        reading(KNOWN, 7),
+    ]
     found = digest(sent, known)
-    assert found.watermark == Watermark(DAY + 3 * HOUR, NOW + 2)
-    assert found.late["housing"].rows() == [(DAY, 0, 1), (DAY + HOUR, 0, 1)]
+    assert found.watermark == Watermark(DAY + 7 * HOUR, NOW + 2, event=DAY + 13 * HOUR)
+    assert found.late["housing"].rows() == [(DAY + 6 * HOUR, 0, 1)]
     assert digest(sent).watermark == Watermark(NO_MARK, 0)
 
 
 def test_event_time_does_not_advance_by_bad_readings_and_marks_still_count() -> None:
     known = lane_tables(EVENT_TIME)
     sent: list[Sent] = [reading(KNOWN, 24 * 40), reading(KNOWN, 0), reading(KNOWN, 5, -1)]
-    assert digest(sent, known).watermark.until == DAY + HOUR
+    assert digest(sent, known).watermark.until == DAY - 5 * HOUR
     assert digest([*sent, mark(9)], known).watermark.until == DAY + 9 * HOUR
 
 
-@pytest.mark.parametrize("watermark", [Watermark(), Watermark(0, 0), Watermark(DAY, NOW)])
+def test_event_time_does_not_advance_by_points_that_nobody_knows() -> None:
+    known = lane_tables(EVENT_TIME)
+    sent: list[Sent] = [reading(point, 20) for point in (UNKNOWN, CONTESTED, ELSEWHERE)]
+    assert digest([reading(KNOWN, 0), *sent], known).watermark.until == DAY - 5 * HOUR
+
+
+def test_a_meter_whose_clock_is_ahead_moves_event_time_no_further_than_the_present() -> None:
+    known = lane_tables(EVENT_TIME)
+    ahead = reading(KNOWN, (NOW - DAY) // HOUR + 20)
+    assert digest([ahead], known).watermark.until == NOW - 6 * HOUR
+
+
+@pytest.mark.parametrize("watermark", [Watermark(), Watermark(0, 0), Watermark(DAY, NOW), Watermark(1, 2, 3)])
 def test_a_watermark_survives_as_metadata(watermark: Watermark) -> None:
     assert Watermark.read(watermark.metadata()) == watermark
     assert Watermark.read("") == Watermark()

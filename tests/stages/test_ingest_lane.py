@@ -237,35 +237,6 @@ async def test_partners_get_equal_quotas_however_much_one_sends() -> None:
 
 # -- time ---------------------------------------------------------------------------------------------
 
-EVENT_TIME = policy(watermark={"event_time": {"idle_after": "PT6H"}})
-
-
-async def test_a_stream_that_is_idle_for_long_enough_follows_the_others() -> None:
-    kafka = territory(EVENT_TIME)
-    lanes = [ingest_lane(kafka, lane) for lane in range(LANES)]
-    send_hours(kafka, range(2))
-    await settle(kafka, *lanes)
-    kafka.now += 6 * HOUR
-    send_hours(kafka, [2, 3], ["energy-a", "energy-c"])
-    await settle(kafka, *lanes, start=False)
-    assert marks_of(kafka) == dict.fromkeys(ALL, 4) | {(B, lane): 2 for lane in range(LANES)}
-    kafka.now += 1
-    await settle(kafka, *lanes, start=False)
-    assert marks_of(kafka) == dict.fromkeys(ALL, 4)
-    await ingest(kafka)  # and so it stays
-    assert marks_of(kafka) == dict.fromkeys(ALL, 4)
-
-
-async def test_a_paused_partner_is_not_idle() -> None:
-    kafka = territory(EVENT_TIME, consents=("energy-a", "energy-c"))
-    lanes = [ingest_lane(kafka, lane) for lane in range(LANES)]
-    send_hours(kafka, range(2))
-    await settle(kafka, *lanes)
-    kafka.now += 7 * HOUR
-    send_hours(kafka, [2], ["energy-a", "energy-c"])
-    await settle(kafka, *lanes, start=False)
-    assert {topic for topic, _ in marks_of(kafka)} == {A, C}
-
 
 async def test_without_the_opt_in_silence_says_nothing() -> None:
     kafka = territory()
@@ -275,38 +246,6 @@ async def test_without_the_opt_in_silence_says_nothing() -> None:
     kafka.now += 40 * HOUR
     await settle(kafka, *lanes, start=False)
     assert {topic for topic, _ in marks_of(kafka)} == {A, C}
-
-
-async def test_a_stalled_partner_is_given_up_after_the_longest_hold_and_no_sooner() -> None:
-    kafka = territory(policy(), policy("longer", window=window("P3D")))
-    lanes = [ingest_lane(kafka, lane) for lane in range(LANES)]
-    send_hours(kafka, range(1))
-    await settle(kafka, *lanes)
-    kafka.now += 24 * 3 * HOUR
-    send_hours(kafka, [1, 2], ["energy-a", "energy-c"])
-    await settle(kafka, *lanes, start=False)
-    assert written(kafka, "stalled") == []
-    kafka.now += 1
-    await settle(kafka, *lanes, start=False)
-    assert marks_of(kafka, "stalled") == {(B, lane): 3 for lane in range(LANES)}
-    said = len(written(kafka, "stalled"))
-    await settle(kafka, *lanes, start=False)
-    assert len(written(kafka, "stalled")) == said
-
-
-async def test_a_partner_with_unread_readings_is_never_given_up() -> None:
-    kafka = territory(consents=("energy-a", "energy-c"))
-    lanes = [ingest_lane(kafka, lane) for lane in range(LANES)]
-    send_hours(kafka, range(1))
-    await settle(kafka, *lanes)
-    kafka.now += 24 * 30 * HOUR
-    send_hours(kafka, [1, 2], ["energy-a", "energy-c"])
-    await settle(kafka, *lanes, start=False)
-    assert {topic for topic, _ in marks_of(kafka, "stalled")} <= {A, C}
-
-
-def window(hold: str) -> dict[str, Any]:
-    return {"length": "P1D", "base": "PT1H", "timezone": "Europe/Paris", "max_hold": hold}
 
 
 # -- control ------------------------------------------------------------------------------------------
