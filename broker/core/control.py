@@ -3,7 +3,8 @@
 Invariants
 - A product is in the plan only if every contributing partner's signature of exactly its hash is there, its
   references have the signed hashes, and it can run beside the others. A product that fails is left out with
-  its reasons; it never stops another.
+  its reasons; it never stops another. It still is activated: what was read for it is kept, and what is taken back
+  while it waits is told to it, so that it goes on where it was when it may run again.
 - The state is a value: `dump` and `load` carry it, whole, into the contributions partitions, so that a release
   lane learns from its own records which products run.
 """
@@ -11,7 +12,7 @@ Invariants
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import rfc8785
@@ -19,8 +20,8 @@ import rfc8785
 from broker.core.agreement import check_agreements
 from broker.core.areas import AreaTree
 from broker.core.errors import BrokerError
-from broker.core.plan import Activation, Plan, Stream, build_plan
-from broker.core.policy import load
+from broker.core.plan import Activation, Plan, Stream, build_plan, waiting_domains
+from broker.core.policy import Policy, load
 from broker.core.references import read_references
 
 NEEDED = {
@@ -88,22 +89,31 @@ class ControlState:
         """The plan, and for each activated product that may not run the reasons why."""
         left_out: dict[str, list[str]] = {}
         running: list[Activation] = []
+        waiting: list[Activation] = []
+        unreadable: list[str] = []
         plan = Plan({}, areas)
         for product in sorted(self.activations):
             try:
-                activation, reasons = self._activation(product)
-                if reasons:
-                    left_out[product] = reasons
-                    continue
-                plan = build_plan([*running, activation], self.streams(), areas, timezone)
-                running.append(activation)
+                policy = load(self.activations[product]["policy"], product)
             except BrokerError as error:
                 left_out[product] = [str(error)]
-        return plan, left_out
+                unreadable.append(product)
+                continue
+            try:
+                activation, reasons = self._activation(product, policy)
+                if not reasons:
+                    plan = build_plan([*running, activation], self.streams(), areas, timezone)
+                    running.append(activation)
+                    continue
+            except BrokerError as error:
+                reasons = [str(error)]
+            left_out[product] = reasons
+            waiting.append(Activation(policy, int(self.activations[product]["active_from"])))
+        held = waiting_domains(waiting, timezone)
+        return replace(plan, waiting=held, unreadable=tuple(unreadable)), left_out
 
-    def _activation(self, product: str) -> tuple[Activation, list[str]]:
+    def _activation(self, product: str, policy: Policy) -> tuple[Activation, list[str]]:
         body = self.activations[product]
-        policy = load(body["policy"], product)
         keys = {name: partner["agreement_key"] for name, partner in self.partners.items()}
         decision = check_agreements(policy, body["agreements"], keys)
         texts = {name: text.encode() for name, text in body.get("references", {}).items()}

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Final, TypeVar
 
 from broker.core.areas import AreaTree
@@ -103,8 +103,27 @@ class Domain:
 
 @dataclass(frozen=True)
 class Plan:
+    """domains: what runs, by name. waiting: products that are activated but may not run now, in domains of their own
+    without streams: what takes back readings is addressed to them too, because they may run again. unreadable:
+    names of activated products whose policy does not even load.
+    """
+
     domains: dict[str, Domain]
     areas: AreaTree
+    waiting: tuple[Domain, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def activated(self) -> frozenset[str]:
+        """Names of all products that are activated, whether they run or not."""
+        waiting = (product.name for domain in self.waiting for product in domain.products)
+        return frozenset([*self.products(), *waiting, *self.unreadable])
+
+    @property
+    def group_level(self) -> str | None:
+        """The level whose areas are decided as a whole; None without any product."""
+        levels = (domain.group_level for domain in (*self.domains.values(), *self.waiting))
+        return next((level for level in levels if level in self.areas.levels), None)
 
     def products(self) -> dict[str, tuple[Domain, Product]]:
         """All products of all domains by name."""
@@ -135,6 +154,27 @@ def build_plan(
         members = [a for a in active if a.policy.domain == name]
         domains[name] = _domain(name, members, known, areas, timezone)
     return Plan(domains, areas)
+
+
+def waiting_domains(left_out: Iterable[Activation], timezone: str) -> tuple[Domain, ...]:
+    """Activated products that may not run, as domains without streams, each of at most `MAX_PRODUCTS`."""
+    found = []
+    for name, group in groupby(sorted(left_out, key=_by_domain), lambda a: a.policy.domain):
+        every = list(group)
+        for first in range(0, len(every), MAX_PRODUCTS):
+            members = every[first : first + MAX_PRODUCTS]
+            window = members[0].policy.window
+            products = tuple(
+                Product(a.policy, digest(a.policy), bit, a.active_from, {}, {}, a.policy.areas.group)
+                for bit, a in enumerate(members)
+            )
+            calendar, lateness = Calendar(timezone), duration_ms(window.lateness)
+            found.append(Domain(name, window.base, lateness, calendar, frozenset(), {}, products, ()))
+    return tuple(found)
+
+
+def _by_domain(activation: Activation) -> tuple[str, str]:
+    return activation.policy.domain, activation.policy.product
 
 
 def _domain(
