@@ -3,9 +3,10 @@
 Invariants
 - Everything here is decided by the records of one contributions partition, in their order: replaying a
   prefix gives the same state, and no clock is read.
-- A base window of a domain closes once, in order of time, when every contributing stream's watermark (the
-  lowest over the input partitions) has passed its end + lateness, or every input partition that has not
-  passed it was declared stalled. Records for a closed window are counted as late and change nothing.
+- A base window of a domain closes once, in order of time, when the watermark (the lowest over the input
+  partitions) of every stream that contributes to it has passed its end + lateness, or every input partition that
+  has not passed it was declared stalled. Streams contribute to the windows of products that run then: one that is
+  activated for next month holds nothing today. Records for a closed window are counted as late and change nothing.
 - A stream that was stalled when a base window closed is *left out* of it. Products whose policy says `hold`
   abandon their window then; products that say `release_without` are decided without that stream.
 - A retraction clears product bits of rows that precede it, in open base windows and in the roll-ups of open
@@ -267,7 +268,7 @@ class OpenWindows:
         window = domain.calendar.window(domain.base, self._book(domain.name).next_start)
         needed = window.end + domain.lateness
         left_out = []
-        for stream in domain.streams:
+        for stream in self._needed(domain, window.start):
             behind = [
                 lane for lane in range(self._lanes) if self._marks.get((stream.topic, lane), NEVER) < needed
             ]
@@ -276,6 +277,17 @@ class OpenWindows:
             if behind:
                 left_out.append(stream.topic)
         return tuple(left_out)
+
+    def _needed(self, domain: Domain, base: int) -> Sequence[Stream]:
+        """The streams that base window `base` waits for: those of the products whose own window it belongs to. Where
+        no product runs yet, all of them, so that the domain does not run ahead of its marks."""
+        running = [product for product in domain.products if self._own_window(domain, product, base)]
+        return sorted({stream for product in running for stream in product.streams}) or domain.streams
+
+    def _own_window(self, domain: Domain, product: Product, base: int) -> Window | None:
+        """The product's window that base window `base` belongs to; None where the product does not run then."""
+        window = domain.calendar.window(product.policy.window.length, base)
+        return window if window.start >= product.active_from else None
 
     def _close(self, domain: Domain, left_out: tuple[str, ...], seq: int) -> Closed:
         book = self._book(domain.name)
@@ -297,8 +309,8 @@ class OpenWindows:
     def _due(self, domain: Domain, book: _Book, base: Window) -> Iterator[Due]:
         ending = []
         for product in domain.products:
-            window = domain.calendar.window(product.policy.window.length, base.start)
-            if window.end == base.end and window.start >= product.active_from:
+            window = self._own_window(domain, product, base.start)
+            if window is not None and window.end == base.end:
                 ending.append((window.start, product.policy.product, product, window))
         for _start, _name, product, window in sorted(ending, key=lambda item: item[:2]):
             bases = [start for start in sorted(book.rollups) if window.start <= start < window.end]

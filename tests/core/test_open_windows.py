@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from admission_world import AREAS, energy, product
 from windows_world import (
     BY_DAY,
     HOUR,
@@ -29,7 +30,8 @@ from windows_world import (
 )
 
 from broker.core.open_windows import Closed, Due, OpenWindows
-from broker.core.plan import Plan
+from broker.core.plan import Activation, Plan, Stream, build_plan
+from broker.core.policy import load
 
 ONE = {"hourly": HOURLY}
 TWO = {"daily": BY_DAY, "hourly": HOURLY}  # bits 0 and 1
@@ -68,6 +70,27 @@ def test_a_mark_that_goes_back_changes_nothing() -> None:
     windows = begun(plan_of(**ONE))
     assert len(list(play(windows, [*marks(2), *marks(1), *marks(2)]))) == 2
     assert windows.watermark(STREAMS["a"]) == START + 2 * HOUR
+
+
+def test_a_product_activated_ahead_of_time_holds_no_window_of_the_others() -> None:
+    """Its stream has not begun; once it runs, its own windows wait for it."""
+    gas = Stream("energy-a", "holding-a", "gas", "gas", "interval", "Wh")
+    inputs = {"gas": energy(measure="gas", partners=["energy-a"])}
+    measures = {"used": {"kind": "sum", "input": "gas", "unit": "kWh"}}
+    of_gas = product("gas-daily", controllers=["energy-a"], inputs=inputs, measures=measures, window=BY_DAY)
+    today = product("power-daily", window=BY_DAY)
+    plan = build_plan(
+        [Activation(load(of_gas, "gas"), START + 24 * HOUR), Activation(load(today, "power"), START)],
+        [*STREAMS.values(), gas],
+        AREAS,
+        "Europe/Paris",
+    )
+    windows = begun(plan)
+    found = list(play(windows, [chunk(use("a1", 1, mask=2)), *marks(48)]))
+    assert [each.product.name for one in found for each in one.due] == ["power-daily"]
+    assert windows.next_start("housing") == START + 24 * HOUR
+    found = list(play(windows, [("mark", (gas.topic, lane, START + 48 * HOUR)) for lane in range(LANES)], 99))
+    assert [each.product.name for each in found[-1].due] == ["gas-daily", "power-daily"]
 
 
 def test_windows_close_each_once_in_the_order_of_time() -> None:
