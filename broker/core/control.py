@@ -2,9 +2,9 @@
 
 Invariants
 - A product is in the plan only if every contributing partner's signature of exactly its hash is there, its
-  references have the signed hashes, and it can run beside the others. A product that fails is left out with
-  its reasons; it never stops another. It still is activated: what was read for it is kept, and what is taken back
-  while it waits is told to it, so that it goes on where it was when it may run again.
+  references have the signed hashes, and it can run beside those that are active before it. A product that fails is
+  left out with its reasons; it never stops another. It still is activated: what was read for it is kept, and what
+  is taken back while it waits is told to it, so that it goes on where it was when it may run again.
 - The state is a value: `dump` and `load` carry it, whole, into the contributions partitions, so that a release
   lane learns from its own records which products run.
 """
@@ -92,7 +92,9 @@ class ControlState:
         waiting: list[Activation] = []
         unreadable: list[str] = []
         plan = Plan({}, areas)
-        for product in sorted(self.activations):
+        for product in sorted(
+            self.activations, key=lambda name: (self.activations[name]["active_from"], name)
+        ):
             try:
                 policy = load(self.activations[product]["policy"], product)
             except BrokerError as error:

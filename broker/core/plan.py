@@ -1,8 +1,10 @@
 """What the active products of a territory come to: domains, their streams, and the bit of each product.
 
 Invariants
+- A territory has one release level: the index of the release group says in which lane a row is decided, whichever
+  domain it is of.
 - Everything in a domain is decided on the same base windows: products of one domain agree on base window,
-  time zone, lateness and release level, and on `max_gap` and `assign` of each measure. Where they do not,
+  time zone and lateness, and on `max_gap` and `assign` of each measure. Where they do not,
   there is no plan: lateness belongs to the domain, because a base window closes once, for figure and roll-up
   alike.
 - A product's bit is its index among the domain's products sorted by name; at most 63, so that a mask is never
@@ -97,7 +99,7 @@ class Domain:
 
     @property
     def group_level(self) -> str:
-        """The level whose areas are decided as a whole; the same for all products of the domain."""
+        """The level whose areas are decided as a whole; the same for all products of the territory."""
         return self.products[0].group_level
 
 
@@ -149,6 +151,7 @@ def build_plan(
         raise _bad(
             twice[0], "two active policies have this product's name: a name is unique in the territory"
         )
+    _one_level([a.policy for a in active])
     domains = {}
     for name in sorted({a.policy.domain for a in active}):
         members = [a for a in active if a.policy.domain == name]
@@ -193,7 +196,6 @@ def _domain(
     lateness = _agree(
         name, "window.lateness", [(p.product, duration_ms(p.window.lateness)) for p in policies]
     )
-    _agree(name, "areas.group", [(p.product, p.areas.group) for p in policies])
     products = tuple(_product(bit, a, known, areas, timezone) for bit, a in enumerate(members))
     return Domain(
         name=name,
@@ -307,6 +309,17 @@ def _assign_start(domain: str, policies: list[Policy]) -> frozenset[str]:
             if spec.kind == "interval":
                 said.setdefault(spec.measure, []).append((policy.product, spec.assign or "inside"))
     return frozenset(m for m, values in said.items() if _agree(domain, f"assign of {m}", values) == "start")
+
+
+def _one_level(policies: list[Policy]) -> None:
+    for policy in policies[1:]:
+        if policy.areas.group != policies[0].areas.group:
+            raise Refused(
+                "domain_disagrees",
+                f"products of one territory need the same areas.group: {policies[0].product} has "
+                f"{policies[0].areas.group}, {policy.product} has {policy.areas.group}; change one policy",
+                where=f"domain {policy.domain}",
+            )
 
 
 def _agree(domain: str, what: str, values: list[tuple[str, T]]) -> T:

@@ -162,6 +162,15 @@ def test_a_product_that_may_not_run_is_left_out_with_its_reason_and_the_others_r
         assert named in said
 
 
+def test_of_two_that_cannot_run_side_by_side_the_one_that_is_active_first_runs() -> None:
+    """Also in two domains, and whatever their names: a newcomer stops nobody."""
+    levels = [("areas.levels", ["iris", "commune"]), ("areas.group", "commune")]
+    newcomer = activation("alpha", ("domain", "grid"), *levels) | {"active_from": 2000}
+    products, left_out = running(state(alpha=newcomer, beta=activation("beta"), gamma=activation("gamma")))
+    assert products == ["beta", "gamma"]
+    assert "alpha has commune, beta has epci" in left_out["alpha"][0]
+
+
 def test_a_product_whose_partner_has_gone_stops_and_starts_again_with_it() -> None:
     control = state(alpha=activation("alpha"))
     body = json.dumps(control.partners["water-n"])
