@@ -135,11 +135,15 @@ class OpenWindows:
         """
         book = self._book(domain)
         if window < book.next_start:
-            book.late += rows.height
+            self.count_late(domain, rows.height)
             return False
         book.rows.setdefault(window, []).append(rows.with_columns(pl.lit(seq, pl.Int64).alias("seq")))
         book.first_seq.setdefault(window, seq)
         return True
+
+    def count_late(self, domain: str, count: int) -> None:
+        """Counts readings that came for a window that has closed."""
+        self._book(domain).late += count
 
     def retract(self, domain: str, retractions: pl.DataFrame) -> None:
         """Takes retractions (`point, premises, bits, from_ms, seq`); they reach what precedes `seq`."""
@@ -176,17 +180,15 @@ class OpenWindows:
 
     def snapshot(self) -> dict[str, Any]:
         """What a restarted lane must know beside the records that it folds again; canonical, JSON-ready."""
+        books = sorted(self._books.items())
         return {
-            "closed_until": dict(
-                sorted((n, b.next_start) for n, b in self._books.items() if b.next_start > NEVER)
-            ),
-            "rollups_from": dict(
-                sorted((n, b.rollups_from) for n, b in self._books.items() if b.rollups_from > NEVER)
-            ),
+            "closed_until": {name: book.next_start for name, book in books if book.next_start > NEVER},
+            "rollups_from": {name: book.rollups_from for name, book in books if book.rollups_from > NEVER},
+            "late": {name: book.late for name, book in books if book.late},
             "lives": self._lives.dump(),
             "left_out": {
                 name: {str(start): list(topics) for start, topics in sorted(book.left_out.items())}
-                for name, book in sorted(self._books.items())
+                for name, book in books
             },
             "marks": [[topic, lane, until] for (topic, lane), until in sorted(self._marks.items())],
             "stalled": [[topic, lane, until] for (topic, lane), until in sorted(self._stalled.items())],
@@ -203,13 +205,16 @@ class OpenWindows:
             book.rollups_from = snapshot["rollups_from"].get(name, NEVER)
             left = snapshot["left_out"].get(name, {})
             book.left_out = {int(at): tuple(topics) for at, topics in left.items()}
+        for name, count in snapshot["late"].items():
+            self._book(name).late = count
 
     def open_count(self, domain: str) -> int:
         """Base windows of the domain that hold contributions and are open."""
         return len(self._books[domain].rows) if domain in self._books else 0
 
     def late(self, domain: str) -> int:
-        """Rows that arrived for windows that had closed (only after a stall was given up)."""
+        """Readings for windows that had closed, of all time: those that ingest told of, and rows that came after the
+        wait for their stream had been given up."""
         return self._books[domain].late if domain in self._books else 0
 
     def watermark(self, stream: Stream) -> int:

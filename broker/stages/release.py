@@ -132,7 +132,7 @@ class ReleaseLane:
         elif kind == "retraction":
             self._retraction(record, offset)
         elif kind == "tally":
-            self._telemetry.late(record["stream"], json.loads(record["header"])["late"])
+            self._late(record["domain"], record["stream"], json.loads(record["header"])["late"])
         return kind in ("mark", "stalled", "plan")
 
     def _set_plan(self, body: bytes, read: int, offset: int) -> None:
@@ -156,7 +156,11 @@ class ReleaseLane:
 
     def _chunk(self, record: dict[str, Any], offset: int, key: bytes) -> None:
         domain, window, header = record["domain"], record["window"], json.loads(record["header"])
-        if not self._takes(domain, header["products"], offset) or window < self._windows.next_start(domain):
+        if not self._takes(domain, header["products"], offset):
+            return
+        if window < self._windows.next_start(domain):
+            if offset >= self._position:  # else it was folded, or counted, before the window closed
+                self._late(domain, domain, header["rows"])
             return
         topic, partition = self._source
         secret = self._keys.window_key(domain, header["base"], window)
@@ -171,6 +175,11 @@ class ReleaseLane:
         return rows.join(self._streams, on="topic", how="inner", maintain_order="left").select(
             pl.lit(window, pl.Int64).alias("window"), pl.exclude("topic")
         )
+
+    def _late(self, domain: str, whose: str, count: int) -> None:
+        """Counts what came too late; of whole chunks only the domain is known, because they are not opened."""
+        self._windows.count_late(domain, count)
+        self._telemetry.late(whose, count)
 
     def _takes(self, domain: str, products: Sequence[str], offset: int) -> bool:
         """Whether any of the products that a record was made for is activated; a lane that is behind may still write

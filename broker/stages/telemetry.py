@@ -12,7 +12,10 @@ from broker.core.release import Summary
 
 
 class Telemetry(Protocol):
-    """Counts, gauges and alerts. Names of partners, streams and products only; never a delivery point."""
+    """Counts, gauges and alerts. Names of partners, streams and products only; never a delivery point.
+
+    late: topic, or the domain where that is all that is known.
+    """
 
     def readings(self, partner: str, outcome: str, reason: str, count: int) -> None: ...
     def late(self, topic: str, count: int) -> None: ...

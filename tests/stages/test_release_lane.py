@@ -281,6 +281,28 @@ async def test_late_readings_are_told_and_change_nothing(contributed: Kafka, who
     assert told.late_readings == {f"in.{partner}.power": 4 for partner in PARTNERS}  # those of G1
 
 
+@pytest.mark.parametrize("when", [None, "before", "after"])
+async def test_rows_that_come_after_their_stream_was_given_up_are_counted_unopened(when: str | None) -> None:
+    """In telemetry, and in the ledger as of its last row, each once."""
+    kafka = await stalled_after(6, policy(window=day_window(on_stall="release_without")))
+    before = len(released(kafka))
+    lanes = [ingest_lane(kafka, lane) for lane in range(LANES)]
+    send_hours(kafka, range(6, 24), ["energy-b"])
+    await settle(kafka, *lanes)
+    send_hours(kafka, range(24, 26))
+    await settle(kafka, *lanes, start=False)
+    told = Told()
+    if when:
+        kafka.crash = 1, when
+        with pytest.raises(Crash):
+            await settle(kafka, release_lane(kafka, 0, most=3))
+    await settle(kafka, release_lane(kafka, 0, told))
+    assert len(released(kafka)) == before
+    state = json.loads(decoded(kafka, "ledger", 0)[-1]["body"])
+    assert state["windows"]["late"] == {"housing": 18 * 4}  # hours, homes of G1
+    assert when or told.late_readings == {"housing": 18 * 4}
+
+
 # -- plans --------------------------------------------------------------------------------------------
 
 
