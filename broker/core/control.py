@@ -13,22 +13,69 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final, Literal
 
 import rfc8785
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from broker.core.agreement import check_agreements
 from broker.core.areas import AreaTree
+from broker.core.calendar import FIRST, LAST, duration_ms
 from broker.core.errors import BrokerError
 from broker.core.plan import Activation, Plan, Stream, build_plan, waiting_domains
 from broker.core.policy import Policy, load
 from broker.core.references import read_references
 
-NEEDED = {
-    "partner": {"holding", "streams", "agreement_key"},
-    "activation": {"policy", "agreements", "active_from"},
-}
-"""What the body of each kind must hold."""
+
+class _Body(BaseModel):
+    """What a record of a kind must hold; other fields are those of a later version, and passed over."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class _StreamBody(_Body):
+    name: str
+    measure: str
+    kind: Literal["interval", "register"]
+    unit: Literal["Wh", "mL"]
+    net: bool = False
+
+
+class _ConsentBody(_Body):
+    heartbeat: str
+
+    @field_validator("heartbeat")
+    @classmethod
+    def _duration(cls, text: str) -> str:
+        try:
+            duration_ms(text)
+        except BrokerError as error:
+            raise ValueError(error.what) from None
+        return text
+
+
+class _PartnerBody(_Body):
+    holding: str
+    streams: tuple[_StreamBody, ...]
+    agreement_key: str
+    consent: _ConsentBody | None = None
+
+    @field_validator("streams")
+    @classmethod
+    def _once(cls, streams: tuple[_StreamBody, ...]) -> tuple[_StreamBody, ...]:
+        if len({stream.name for stream in streams}) < len(streams):
+            raise ValueError("two streams have the same name")
+        return streams
+
+
+class _ActivationBody(_Body):
+    policy: str
+    agreements: dict[str, str]
+    active_from: int = Field(ge=FIRST, lt=LAST)
+    references: dict[str, str] = {}
+
+
+BODIES: Final[dict[str, type[_Body]]] = {"partner": _PartnerBody, "activation": _ActivationBody}
 
 
 @dataclass
@@ -44,7 +91,7 @@ class ControlState:
 
     def apply(self, kind: str, name: str, body: str | None) -> bool:
         """Takes one record (body: JSON object; None removes it). False, and nothing changes, for a kind that this
-        version does not know and for a body that is no such object."""
+        version does not know and for a body that lacks a field or holds one of another type."""
         known = {"partner": self.partners, "activation": self.activations}.get(kind)
         if known is None:
             return False
@@ -52,12 +99,9 @@ class ControlState:
             known.pop(name, None)
             return True
         try:
-            content = json.loads(body)
-        except ValueError:
+            known[name] = BODIES[kind].model_validate_json(body).model_dump(mode="json")
+        except ValidationError:
             return False
-        if not isinstance(content, dict) or not NEEDED[kind] <= content.keys():
-            return False
-        known[name] = content
         return True
 
     def dump(self) -> bytes:
@@ -79,7 +123,7 @@ class ControlState:
                 measure=stream["measure"],
                 kind=stream["kind"],
                 unit=stream["unit"],
-                net=stream.get("net", False),
+                net=stream["net"],
             )
             for name, partner in self.partners.items()
             for stream in partner["streams"]
@@ -110,7 +154,7 @@ class ControlState:
             except BrokerError as error:
                 reasons = [str(error)]
             left_out[product] = reasons
-            waiting.append(Activation(policy, int(self.activations[product]["active_from"])))
+            waiting.append(Activation(policy, self.activations[product]["active_from"]))
         held = waiting_domains(waiting, timezone)
         return replace(plan, waiting=held, unreadable=tuple(unreadable)), left_out
 
@@ -118,6 +162,6 @@ class ControlState:
         body = self.activations[product]
         keys = {name: partner["agreement_key"] for name, partner in self.partners.items()}
         decision = check_agreements(policy, body["agreements"], keys)
-        texts = {name: text.encode() for name, text in body.get("references", {}).items()}
-        activation = Activation(policy, int(body["active_from"]), read_references(policy, texts))
+        texts = {name: text.encode() for name, text in body["references"].items()}
+        activation = Activation(policy, body["active_from"], read_references(policy, texts))
         return activation, [] if decision.allowed else list(decision.reasons)
