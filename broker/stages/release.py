@@ -201,9 +201,10 @@ class ReleaseLane:
                 out = await asyncio.to_thread(self._outcome, closed, position)
                 offset = self._windows.oldest_needed(position)
                 await self._writer.commit(out, {self._source: (offset, "")})
-            self._sealer.forget(
-                self._keys.window_key(closed.domain.name, closed.domain.base, closed.window.start)
-            )
+            name = closed.domain.name
+            longest = self._windows.oldest_rollup(closed.domain, closed.window.start)
+            if self._windows.rollups_from(name) > longest:
+                self._sealer.forget(self._keys.window_key(name, "rollup", longest))
 
     def _outcome(self, closed: Closed, position: int) -> list[Out]:
         """All records that follow from one closed base window; position: behind the record that closed it."""
