@@ -241,6 +241,10 @@ class OpenWindows:
         """Start (ms) of the oldest base window whose roll-up may still be asked for."""
         return self._books[domain].rollups_from if domain in self._books else NEVER
 
+    def rollups(self) -> set[tuple[str, int]]:
+        """(domain, start) of the base windows whose roll-ups are held."""
+        return {(name, start) for name, book in self._books.items() for start in book.rollups}
+
     # -- inside ---------------------------------------------------------------------------------------
 
     def _domains(self) -> list[Domain]:

@@ -5,6 +5,8 @@ Invariants
   each record that can move it, so that the size of a fetch changes nothing.
 - One transaction per closed base window holds all that follows from it: releases, evidence, log leaves,
   roll-ups, the ledger's row and the offset from which a successor folds again. Deciding comes before it.
+- What no successor would read is deleted from contributions and rollups after the closing that made it so; the
+  ledger stays.
 - A successor reads its ledger's last row and the roll-ups of open windows, then folds from the committed offset;
   chunks of windows that have closed are skipped without decrypting them, and nothing closes before it is where
   its predecessor closed last.
@@ -74,6 +76,8 @@ class ReleaseLane:
         self._streams = _streams([])
         self._retracted: list[tuple[str, list[str], pl.DataFrame, int]] = []
         self._source: Place = (CONTRIBUTIONS, partition)
+        self._rollups: Place = (ROLLUPS, partition)
+        self._rollups_at: dict[tuple[str, int], int] = {}
 
     async def start(self) -> None:
         """Fence the former owner, take back what it knew, go on from where it committed."""
@@ -196,15 +200,30 @@ class ReleaseLane:
     # -- closing --------------------------------------------------------------------------------------
 
     async def _close(self, position: int) -> None:
+        before: dict[Place, int] = {}
         for closed in self._windows.close_next(position - 1):
-            with self._telemetry.releasing(closed.domain.name):
+            if not before:  # at most the offset of the first roll-up written here
+                before = await self._reader.end_offsets([self._rollups])
+            name, start = closed.domain.name, closed.window.start
+            with self._telemetry.releasing(name):
                 out = await asyncio.to_thread(self._outcome, closed, position)
                 offset = self._windows.oldest_needed(position)
                 await self._writer.commit(out, {self._source: (offset, "")})
-            name = closed.domain.name
-            longest = self._windows.oldest_rollup(closed.domain, closed.window.start)
+            self._rollups_at[name, start] = before[self._rollups]
+            before[self._source] = offset
+            longest = self._windows.oldest_rollup(closed.domain, start)
             if self._windows.rollups_from(name) > longest:
                 self._sealer.forget(self._keys.window_key(name, "rollup", longest))
+        if before:
+            await self._trim(before)
+
+    async def _trim(self, before: dict[Place, int]) -> None:
+        """Lets go of contributions that nobody folds again, and of what precedes the oldest roll-up that is needed:
+        retractions among it reach roll-ups that are older still, and no row that is open."""
+        needed = self._windows.rollups()
+        self._rollups_at = {place: at for place, at in self._rollups_at.items() if place in needed}
+        oldest = min([before[self._rollups], *self._rollups_at.values()])
+        await self._writer.trim(before | {self._rollups: oldest})
 
     def _outcome(self, closed: Closed, position: int) -> list[Out]:
         """All records that follow from one closed base window; position: behind the record that closed it."""
@@ -283,9 +302,9 @@ class ReleaseLane:
         self._windows.restore(state["windows"])
         self._position = state["position"]
         self._set_plan(state["control"].encode(), state["control_read"], self._position)
-        async for batch in self._whole((ROLLUPS, self._partition)):
-            for key, value in zip(batch.keys, batch.values, strict=True):
-                await asyncio.to_thread(self._take_rollup, key or b"", value)
+        async for batch in self._whole(self._rollups):
+            for offset, key, value in zip(batch.offsets, batch.keys, batch.values, strict=True):
+                await asyncio.to_thread(self._take_rollup, offset, key or b"", value)
 
     async def _whole(self, place: Place) -> Any:
         """All records of a partition up to its end now."""
@@ -295,7 +314,7 @@ class ReleaseLane:
             for batch in await self._reader.poll([place], most=MOST_RECORDS, wait_ms=WAIT_MS):
                 yield batch
 
-    def _take_rollup(self, key: bytes, value: bytes | None) -> None:
+    def _take_rollup(self, offset: int, key: bytes, value: bytes | None) -> None:
         _, record = self._codec.decode(value)
         domain, window, header = record["domain"], record["window"], json.loads(record["header"])
         products, seq, retracts = header["products"], header["seq"], header["kind"] == "retraction"
@@ -315,6 +334,7 @@ class ReleaseLane:
         if retracts:
             self._windows.retract(domain, rows)
         else:
+            self._rollups_at.setdefault((domain, window), offset)
             self._windows.add_rollup(domain, window, rows)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError as AioKafkaError
 from aiokafka.errors import SaslAuthenticationFailed
@@ -74,6 +75,11 @@ def consumer(settings: KafkaSettings, group: str | None = None) -> AIOKafkaConsu
         fetch_max_bytes=16 * FETCH_PARTITION_BYTES,
         fetch_max_wait_ms=FETCH_WAIT_MS,
     )
+
+
+def admin_client(settings: KafkaSettings) -> AIOKafkaAdminClient:
+    """For what a lane administers of its own topics."""
+    return AIOKafkaAdminClient(**_aiokafka(settings))
 
 
 def bulk_producer(
