@@ -28,11 +28,12 @@ _LZ4 = pa.Codec("lz4_raw")
 
 def pieces(frame: pl.DataFrame) -> Iterator[bytes]:
     """The frame, in order, as pieces of at most about `MAX_BYTES`; nothing for an empty frame."""
-    return (piece for _, piece in pieces_by(frame, []))
+    return (piece for _, _, piece in pieces_by(frame, []))
 
 
-def pieces_by(frame: pl.DataFrame, keys: Sequence[str]) -> Iterator[tuple[tuple[int, ...], bytes]]:
-    """(values of the integer columns `keys`, piece) in ascending order of the keys, the rows of each in their order.
+def pieces_by(frame: pl.DataFrame, keys: Sequence[str]) -> Iterator[tuple[tuple[int, ...], int, bytes]]:
+    """(values of the integer columns `keys`, number of rows, piece) in ascending order of the keys, the rows of each
+    in their order.
 
     The keys' columns are not in the pieces.
     """
@@ -51,7 +52,8 @@ def pieces_by(frame: pl.DataFrame, keys: Sequence[str]) -> Iterator[tuple[tuple[
     for first, end in pairwise(bounds):
         values = tuple(int(column[first]) for column in columns)
         for start in range(first, end, rows):
-            yield values, _packed(batch.slice(start, min(rows, end - start)))
+            part = batch.slice(start, min(rows, end - start))
+            yield values, part.num_rows, _packed(part)
 
 
 def frame(piece: bytes, *, categories: bool = False) -> pl.DataFrame:

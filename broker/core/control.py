@@ -2,8 +2,9 @@
 
 Invariants
 - A product is in the plan only if every contributing partner's signature of exactly its hash is there, its
-  references have the signed hashes, and it can run beside the others. A product that fails is left out with
-  its reasons; it never stops another.
+  references have the signed hashes, and it can run beside those that are active before it. A product that fails is
+  left out with its reasons; it never stops another. It still is activated: what was read for it is kept, and what
+  is taken back while it waits is told to it, so that it goes on where it was when it may run again.
 - The state is a value: `dump` and `load` carry it, whole, into the contributions partitions, so that a release
   lane learns from its own records which products run.
 """
@@ -11,23 +12,70 @@ Invariants
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
 
 import rfc8785
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from broker.core.agreement import check_agreements
 from broker.core.areas import AreaTree
+from broker.core.calendar import FIRST, LAST, duration_ms
 from broker.core.errors import BrokerError
-from broker.core.plan import Activation, Plan, Stream, build_plan
-from broker.core.policy import load
+from broker.core.plan import Activation, Plan, Stream, build_plan, waiting_domains
+from broker.core.policy import Policy, load
 from broker.core.references import read_references
 
-NEEDED = {
-    "partner": {"holding", "streams", "agreement_key"},
-    "activation": {"policy", "agreements", "active_from"},
-}
-"""What the body of each kind must hold."""
+
+class _Body(BaseModel):
+    """What a record of a kind must hold; other fields are those of a later version, and passed over."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class _StreamBody(_Body):
+    name: str
+    measure: str
+    kind: Literal["interval", "register"]
+    unit: Literal["Wh", "mL"]
+    net: bool = False
+
+
+class _ConsentBody(_Body):
+    heartbeat: str
+
+    @field_validator("heartbeat")
+    @classmethod
+    def _duration(cls, text: str) -> str:
+        try:
+            duration_ms(text)
+        except BrokerError as error:
+            raise ValueError(error.what) from None
+        return text
+
+
+class _PartnerBody(_Body):
+    holding: str
+    streams: tuple[_StreamBody, ...]
+    agreement_key: str
+    consent: _ConsentBody | None = None
+
+    @field_validator("streams")
+    @classmethod
+    def _once(cls, streams: tuple[_StreamBody, ...]) -> tuple[_StreamBody, ...]:
+        if len({stream.name for stream in streams}) < len(streams):
+            raise ValueError("two streams have the same name")
+        return streams
+
+
+class _ActivationBody(_Body):
+    policy: str
+    agreements: dict[str, str]
+    active_from: int = Field(ge=FIRST, lt=LAST)
+    references: dict[str, str] = {}
+
+
+BODIES: Final[dict[str, type[_Body]]] = {"partner": _PartnerBody, "activation": _ActivationBody}
 
 
 @dataclass
@@ -43,7 +91,7 @@ class ControlState:
 
     def apply(self, kind: str, name: str, body: str | None) -> bool:
         """Takes one record (body: JSON object; None removes it). False, and nothing changes, for a kind that this
-        version does not know and for a body that is no such object."""
+        version does not know and for a body that lacks a field or holds one of another type."""
         known = {"partner": self.partners, "activation": self.activations}.get(kind)
         if known is None:
             return False
@@ -51,12 +99,9 @@ class ControlState:
             known.pop(name, None)
             return True
         try:
-            content = json.loads(body)
-        except ValueError:
+            known[name] = BODIES[kind].model_validate_json(body).model_dump(mode="json")
+        except ValidationError:
             return False
-        if not isinstance(content, dict) or not NEEDED[kind] <= content.keys():
-            return False
-        known[name] = content
         return True
 
     def dump(self) -> bytes:
@@ -78,7 +123,7 @@ class ControlState:
                 measure=stream["measure"],
                 kind=stream["kind"],
                 unit=stream["unit"],
-                net=stream.get("net", False),
+                net=stream["net"],
             )
             for name, partner in self.partners.items()
             for stream in partner["streams"]
@@ -88,24 +133,35 @@ class ControlState:
         """The plan, and for each activated product that may not run the reasons why."""
         left_out: dict[str, list[str]] = {}
         running: list[Activation] = []
+        waiting: list[Activation] = []
+        unreadable: list[str] = []
         plan = Plan({}, areas)
-        for product in sorted(self.activations):
+        for product in sorted(
+            self.activations, key=lambda name: (self.activations[name]["active_from"], name)
+        ):
             try:
-                activation, reasons = self._activation(product)
-                if reasons:
-                    left_out[product] = reasons
-                    continue
-                plan = build_plan([*running, activation], self.streams(), areas, timezone)
-                running.append(activation)
+                policy = load(self.activations[product]["policy"], product)
             except BrokerError as error:
                 left_out[product] = [str(error)]
-        return plan, left_out
+                unreadable.append(product)
+                continue
+            try:
+                activation, reasons = self._activation(product, policy)
+                if not reasons:
+                    plan = build_plan([*running, activation], self.streams(), areas, timezone)
+                    running.append(activation)
+                    continue
+            except BrokerError as error:
+                reasons = [str(error)]
+            left_out[product] = reasons
+            waiting.append(Activation(policy, self.activations[product]["active_from"]))
+        held = waiting_domains(waiting, timezone)
+        return replace(plan, waiting=held, unreadable=tuple(unreadable)), left_out
 
-    def _activation(self, product: str) -> tuple[Activation, list[str]]:
+    def _activation(self, product: str, policy: Policy) -> tuple[Activation, list[str]]:
         body = self.activations[product]
-        policy = load(body["policy"], product)
         keys = {name: partner["agreement_key"] for name, partner in self.partners.items()}
         decision = check_agreements(policy, body["agreements"], keys)
-        texts = {name: text.encode() for name, text in body.get("references", {}).items()}
-        activation = Activation(policy, int(body["active_from"]), read_references(policy, texts))
+        texts = {name: text.encode() for name, text in body["references"].items()}
+        activation = Activation(policy, body["active_from"], read_references(policy, texts))
         return activation, [] if decision.allowed else list(decision.reasons)

@@ -3,30 +3,37 @@
 Invariants
 - Everything here is decided by the records of one contributions partition, in their order: replaying a
   prefix gives the same state, and no clock is read.
-- A base window of a domain closes once, in order of time, when every contributing stream's watermark (the
-  lowest over the input partitions) has passed its end + lateness, or every input partition that has not
-  passed it was declared stalled. Records for a closed window are counted as late and change nothing.
+- A base window of a domain closes once, in order of time, when the watermark (the lowest over the input
+  partitions) of every stream that contributes to it has passed its end + lateness, or every input partition that
+  has not passed it was declared stalled. Streams contribute to the windows of products that run then: one that is
+  activated for next month holds nothing today. Records for a closed window are counted as late and change nothing.
 - A stream that was stalled when a base window closed is *left out* of it. Products whose policy says `hold`
   abandon their window then; products that say `release_without` are decided without that stream.
 - A retraction clears product bits of rows that precede it, in open base windows and in the roll-ups of open
   longer windows alike (design: *What is retracted*).
+- What is held belongs to products by name (`lives`): a product that may not run for a while, alone or with its
+  whole domain, finds its windows as it left them. Only when its activation is removed does what was held for it go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
 from broker.core.bits import rename_bits
-from broker.core.calendar import Window
+from broker.core.calendar import LENGTHS, Window
 from broker.core.fold import retract, retract_rollups, roll_up
 from broker.core.fold_frames import ROWS
+from broker.core.lives import Lives
 from broker.core.plan import Domain, Plan, Product, Stream
 
+Finish = Callable[[pl.DataFrame, int], pl.DataFrame]
+"""(rows as they were folded, start of their base window) -> frame ROWS."""
 NEVER = -(2**62)
+MOST_BITS = 64
 
 
 @dataclass(frozen=True)
@@ -53,9 +60,12 @@ class Closed:
 
 @dataclass
 class _Book:
-    """One domain's open windows."""
+    """One domain's open windows. names: the product of each bit in all that is held, the running ones first, as in
+    the plan; rollups_from: start of the oldest base window whose roll-up may still be asked for."""
 
-    next_start: int
+    next_start: int = NEVER
+    rollups_from: int = NEVER
+    names: list[str] = field(default_factory=list)
     rows: dict[int, list[pl.DataFrame]] = field(default_factory=dict)
     first_seq: dict[int, int] = field(default_factory=dict)
     retractions: list[pl.DataFrame] = field(default_factory=list)
@@ -67,46 +77,73 @@ class _Book:
 class OpenWindows:
     """The state of one release lane.
 
-    lanes: number of input partitions whose marks must all have passed before a window closes.
+    lanes: number of input partitions whose marks must all have passed before a window closes; finish: what makes
+    frame ROWS of the rows that `fold` was given, when their window closes.
     """
 
-    def __init__(self, lanes: int) -> None:
+    def __init__(self, lanes: int, finish: Finish = lambda rows, _start: rows) -> None:
         self._lanes = lanes
+        self._finish = finish
         self._plan: Plan | None = None
+        self._lives = Lives()
         self._books: dict[str, _Book] = {}
-        self._closed_until: dict[str, int] = {}
         self._marks: dict[tuple[str, int], int] = {}
         self._stalled: dict[tuple[str, int], int] = {}
 
     # -- what arrives ---------------------------------------------------------------------------------
 
-    def set_plan(self, plan: Plan) -> None:
-        """The products in force. A domain's first window is the earliest that one of its products takes.
+    def set_plan(self, plan: Plan, seq: int = 0) -> None:
+        """The products in force from the record at `seq` on.
 
-        What is held keeps its meaning: bits are numbered anew, those of products that are gone are cleared.
+        A domain's first window is the earliest that one of its products takes.
         """
-        former = {} if self._plan is None else self._plan.domains
-        for name, domain in former.items():
-            self._renumber(self._book(name), _names(domain), _names(plan.domains.get(name)))
         self._plan = plan
         for name, domain in plan.domains.items():
-            if name not in self._books:
+            book = self._books.setdefault(name, _Book())
+            if book.next_start == NEVER:
                 first = min(product.active_from for product in domain.products)
-                start = domain.calendar.window(domain.base, first).start
-                self._books[name] = _Book(max(start, self._closed_until.get(name, NEVER)))
+                book.next_start = domain.calendar.window(domain.base, first).start
+                for start in [start for start in book.rows if start < book.next_start]:
+                    del book.rows[start], book.first_seq[start]
+        void = self._lives.follow(plan, seq)
+        for name, book in self._books.items():
+            running = (
+                [product.name for product in plan.domains[name].products] if name in plan.domains else []
+            )
+            self._renumber(book, running, void)
+
+    def takes(self, written: Sequence[str], seq: int) -> bool:
+        """Whether a record at `seq` that was made for these products is for any that is still activated."""
+        return any(self._lives.counts(name, seq) for name in written)
+
+    def numbered(
+        self, domain: str, rows: pl.DataFrame, column: str, written: Sequence[str], seq: int
+    ) -> pl.DataFrame:
+        """Rows of a record at `seq` with the product bits in `column` (bit i = written[i]) as this lane numbers
+        them; bits of products that are not activated, or only since a later record, are cleared."""
+        names = self._books.setdefault(domain, _Book()).names
+        counting = [name if self._lives.counts(name, seq) else "" for name in written]
+        new = [name for name in counting if name and name not in names]
+        names += new[: MOST_BITS - len(names)]
+        return rows if counting == names[: len(counting)] else rename_bits(rows, column, counting, names)
 
     def fold(self, domain: str, window: int, rows: pl.DataFrame, seq: int) -> bool:
         """Takes one chunk of contributions; False if its window has closed (then nothing changes).
 
-        rows: frame ROWS without `seq`; text may be Categorical, which takes less room while the window is open.
+        rows: frame ROWS without `seq`, or what `finish` makes that of, with product bits as from `numbered`; text may
+        be Categorical, which takes less room while the window is open.
         """
         book = self._book(domain)
         if window < book.next_start:
-            book.late += rows.height
+            self.count_late(domain, rows.height)
             return False
         book.rows.setdefault(window, []).append(rows.with_columns(pl.lit(seq, pl.Int64).alias("seq")))
         book.first_seq.setdefault(window, seq)
         return True
+
+    def count_late(self, domain: str, count: int) -> None:
+        """Counts readings that came for a window that has closed."""
+        self._book(domain).late += count
 
     def retract(self, domain: str, retractions: pl.DataFrame) -> None:
         """Takes retractions (`point, premises, bits, from_ms, seq`); they reach what precedes `seq`."""
@@ -143,11 +180,15 @@ class OpenWindows:
 
     def snapshot(self) -> dict[str, Any]:
         """What a restarted lane must know beside the records that it folds again; canonical, JSON-ready."""
+        books = sorted(self._books.items())
         return {
-            "closed_until": dict(sorted((name, book.next_start) for name, book in self._books.items())),
+            "closed_until": {name: book.next_start for name, book in books if book.next_start > NEVER},
+            "rollups_from": {name: book.rollups_from for name, book in books if book.rollups_from > NEVER},
+            "late": {name: book.late for name, book in books if book.late},
+            "lives": self._lives.dump(),
             "left_out": {
                 name: {str(start): list(topics) for start, topics in sorted(book.left_out.items())}
-                for name, book in sorted(self._books.items())
+                for name, book in books
             },
             "marks": [[topic, lane, until] for (topic, lane), until in sorted(self._marks.items())],
             "stalled": [[topic, lane, until] for (topic, lane), until in sorted(self._stalled.items())],
@@ -155,21 +196,25 @@ class OpenWindows:
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Takes back a snapshot, before or after the plan is set."""
-        self._closed_until = {str(name): int(start) for name, start in snapshot["closed_until"].items()}
         self._marks = {(topic, lane): until for topic, lane, until in snapshot["marks"]}
         self._stalled = {(topic, lane): until for topic, lane, until in snapshot["stalled"]}
-        for name, start in self._closed_until.items():
-            book = self._books.setdefault(name, _Book(start))
+        self._lives = Lives.load(snapshot["lives"])
+        for name, start in snapshot["closed_until"].items():
+            book = self._books.setdefault(name, _Book())
             book.next_start = max(book.next_start, start)
+            book.rollups_from = snapshot["rollups_from"].get(name, NEVER)
             left = snapshot["left_out"].get(name, {})
             book.left_out = {int(at): tuple(topics) for at, topics in left.items()}
+        for name, count in snapshot["late"].items():
+            self._book(name).late = count
 
     def open_count(self, domain: str) -> int:
         """Base windows of the domain that hold contributions and are open."""
         return len(self._books[domain].rows) if domain in self._books else 0
 
     def late(self, domain: str) -> int:
-        """Rows that arrived for windows that had closed (only after a stall was given up)."""
+        """Readings for windows that had closed, of all time: those that ingest told of, and rows that came after the
+        wait for their stream had been given up."""
         return self._books[domain].late if domain in self._books else 0
 
     def watermark(self, stream: Stream) -> int:
@@ -178,11 +223,27 @@ class OpenWindows:
 
     def next_start(self, domain: str) -> int:
         """Start (ms) of the oldest base window that has not closed."""
-        return self._book(domain).next_start
+        return self._books[domain].next_start if domain in self._books else NEVER
 
     def oldest_rollup(self, domain: Domain, base: int) -> int:
-        """Start of the oldest longer window that base window `base` still belongs to."""
-        return min(domain.calendar.window(p.policy.window.length, base).start for p in domain.products)
+        """Start of the oldest longer window that base window `base` still belongs to: of products that run, and of
+        those that wait to run again."""
+        assert self._plan is not None
+        lengths = {product.policy.window.length for product in domain.products}
+        for waiting in self._plan.waiting:
+            if waiting.name == domain.name:
+                lengths |= {product.policy.window.length for product in waiting.products}
+        if self._plan.unreadable:
+            lengths.add(LENGTHS[-1])
+        return min(domain.calendar.window(length, base).start for length in lengths)
+
+    def rollups_from(self, domain: str) -> int:
+        """Start (ms) of the oldest base window whose roll-up may still be asked for."""
+        return self._books[domain].rollups_from if domain in self._books else NEVER
+
+    def rollups(self) -> set[tuple[str, int]]:
+        """(domain, start) of the base windows whose roll-ups are held."""
+        return {(name, start) for name, book in self._books.items() for start in book.rollups}
 
     # -- inside ---------------------------------------------------------------------------------------
 
@@ -190,20 +251,24 @@ class OpenWindows:
         return [] if self._plan is None else [self._plan.domains[name] for name in sorted(self._plan.domains)]
 
     def _book(self, domain: str) -> _Book:
-        return self._books.setdefault(domain, _Book(self._closed_until.get(domain, NEVER)))
+        return self._books.setdefault(domain, _Book())
 
-    @staticmethod
-    def _renumber(book: _Book, written: list[str], now: list[str]) -> None:
-        if written == now:
-            return
-        book.rows = {
-            start: [rename_bits(rows, "mask", written, now) for rows in chunks]
-            for start, chunks in book.rows.items()
-        }
-        book.rollups = {
-            start: rename_bits(rows, "mask", written, now) for start, rows in book.rollups.items()
-        }
-        book.retractions = [rename_bits(rows, "bits", written, now) for rows in book.retractions]
+    def _renumber(self, book: _Book, running: list[str], void: frozenset[str]) -> None:
+        """Bits of `running` first; those of products that are void, or have no life any more, are cleared."""
+        held = ["" if name in void or name not in self._lives else name for name in book.names]
+        now = [*running, *(name for name in held if name and name not in running)][:MOST_BITS]
+        if held and not any(held):
+            book.rows, book.first_seq, book.rollups, book.left_out, book.retractions = {}, {}, {}, {}, []
+        elif held != now[: len(held)]:
+            book.rows = {
+                start: [rename_bits(rows, "mask", held, now) for rows in chunks]
+                for start, chunks in book.rows.items()
+            }
+            book.rollups = {
+                start: rename_bits(rows, "mask", held, now) for start, rows in book.rollups.items()
+            }
+            book.retractions = [rename_bits(rows, "bits", held, now) for rows in book.retractions]
+        book.names = now
 
     def _closable(self, domain: Domain) -> tuple[str, ...] | None:
         """The topics left out of the next base window, or None where it must stay open."""
@@ -212,7 +277,7 @@ class OpenWindows:
         window = domain.calendar.window(domain.base, self._book(domain.name).next_start)
         needed = window.end + domain.lateness
         left_out = []
-        for stream in domain.streams:
+        for stream in self._needed(domain, window.start):
             behind = [
                 lane for lane in range(self._lanes) if self._marks.get((stream.topic, lane), NEVER) < needed
             ]
@@ -222,10 +287,24 @@ class OpenWindows:
                 left_out.append(stream.topic)
         return tuple(left_out)
 
+    def _needed(self, domain: Domain, base: int) -> Sequence[Stream]:
+        """The streams that base window `base` waits for: those of the products whose own window it belongs to. Where
+        no product runs yet, all of them, so that the domain does not run ahead of its marks."""
+        running = [product for product in domain.products if self._own_window(domain, product, base)]
+        return sorted({stream for product in running for stream in product.streams}) or domain.streams
+
+    def _own_window(self, domain: Domain, product: Product, base: int) -> Window | None:
+        """The product's window that base window `base` belongs to; None where the product does not run then."""
+        window = domain.calendar.window(product.policy.window.length, base)
+        return window if window.start >= product.active_from else None
+
     def _close(self, domain: Domain, left_out: tuple[str, ...], seq: int) -> Closed:
         book = self._book(domain.name)
         window = domain.calendar.window(domain.base, book.next_start)
-        rows = _together(book.rows.pop(window.start, []), book.retractions)
+        chunks = book.rows.pop(window.start, [])
+        rows = (
+            _together(self._finish(pl.concat(chunks), window.start), book.retractions) if chunks else _NO_ROWS
+        )
         book.first_seq.pop(window.start, None)
         rollup = roll_up(rows, domain, window, seq)
         book.rollups[window.start] = rollup
@@ -239,8 +318,8 @@ class OpenWindows:
     def _due(self, domain: Domain, book: _Book, base: Window) -> Iterator[Due]:
         ending = []
         for product in domain.products:
-            window = domain.calendar.window(product.policy.window.length, base.start)
-            if window.end == base.end and window.start >= product.active_from:
+            window = self._own_window(domain, product, base.start)
+            if window is not None and window.end == base.end:
                 ending.append((window.start, product.policy.product, product, window))
         for _start, _name, product, window in sorted(ending, key=lambda item: item[:2]):
             bases = [start for start in sorted(book.rollups) if window.start <= start < window.end]
@@ -264,18 +343,16 @@ class OpenWindows:
     def _forget(self, domain: Domain, book: _Book) -> None:
         """Drops roll-ups that no product can need any more, and retractions that reach nothing held."""
         oldest = self.oldest_rollup(domain, book.next_start)
+        book.rollups_from = max(book.rollups_from, oldest)
         book.rollups = {start: rows for start, rows in book.rollups.items() if start >= oldest}
         book.left_out = {start: topics for start, topics in book.left_out.items() if start >= oldest}
         if not book.rows:
             book.retractions = []
 
 
-def _names(domain: Domain | None) -> list[str]:
-    return [] if domain is None else [product.name for product in domain.products]
-
-
-def _together(chunks: list[pl.DataFrame], retractions: list[pl.DataFrame]) -> pl.DataFrame:
-    rows = (
-        pl.concat(chunks).with_columns(pl.col(pl.Categorical).cast(pl.String)) if chunks else ROWS.to_frame()
-    )
+def _together(rows: pl.DataFrame, retractions: list[pl.DataFrame]) -> pl.DataFrame:
+    rows = rows.with_columns(pl.col(pl.Categorical).cast(pl.String))
     return retract(rows, pl.concat(retractions)) if retractions and rows.height else rows
+
+
+_NO_ROWS = ROWS.to_frame()

@@ -1,8 +1,10 @@
 """What the active products of a territory come to: domains, their streams, and the bit of each product.
 
 Invariants
+- A territory has one release level: the index of the release group says in which lane a row is decided, whichever
+  domain it is of.
 - Everything in a domain is decided on the same base windows: products of one domain agree on base window,
-  time zone, lateness and release level, and on `max_gap` and `assign` of each measure. Where they do not,
+  time zone and lateness, and on `max_gap` and `assign` of each measure. Where they do not,
   there is no plan: lateness belongs to the domain, because a base window closes once, for figure and roll-up
   alike.
 - A product's bit is its index among the domain's products sorted by name; at most 63, so that a mask is never
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Final, TypeVar
 
 from broker.core.areas import AreaTree
@@ -97,14 +99,33 @@ class Domain:
 
     @property
     def group_level(self) -> str:
-        """The level whose areas are decided as a whole; the same for all products of the domain."""
+        """The level whose areas are decided as a whole; the same for all products of the territory."""
         return self.products[0].group_level
 
 
 @dataclass(frozen=True)
 class Plan:
+    """domains: what runs, by name. waiting: products that are activated but may not run now, in domains of their own
+    without streams: what takes back readings is addressed to them too, because they may run again. unreadable:
+    names of activated products whose policy does not even load.
+    """
+
     domains: dict[str, Domain]
     areas: AreaTree
+    waiting: tuple[Domain, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def activated(self) -> frozenset[str]:
+        """Names of all products that are activated, whether they run or not."""
+        waiting = (product.name for domain in self.waiting for product in domain.products)
+        return frozenset([*self.products(), *waiting, *self.unreadable])
+
+    @property
+    def group_level(self) -> str | None:
+        """The level whose areas are decided as a whole; None without any product."""
+        levels = (domain.group_level for domain in (*self.domains.values(), *self.waiting))
+        return next((level for level in levels if level in self.areas.levels), None)
 
     def products(self) -> dict[str, tuple[Domain, Product]]:
         """All products of all domains by name."""
@@ -130,11 +151,33 @@ def build_plan(
         raise _bad(
             twice[0], "two active policies have this product's name: a name is unique in the territory"
         )
+    _one_level([a.policy for a in active])
     domains = {}
     for name in sorted({a.policy.domain for a in active}):
         members = [a for a in active if a.policy.domain == name]
         domains[name] = _domain(name, members, known, areas, timezone)
     return Plan(domains, areas)
+
+
+def waiting_domains(left_out: Iterable[Activation], timezone: str) -> tuple[Domain, ...]:
+    """Activated products that may not run, as domains without streams, each of at most `MAX_PRODUCTS`."""
+    found = []
+    for name, group in groupby(sorted(left_out, key=_by_domain), lambda a: a.policy.domain):
+        every = list(group)
+        for first in range(0, len(every), MAX_PRODUCTS):
+            members = every[first : first + MAX_PRODUCTS]
+            window = members[0].policy.window
+            products = tuple(
+                Product(a.policy, digest(a.policy), bit, a.active_from, {}, {}, a.policy.areas.group)
+                for bit, a in enumerate(members)
+            )
+            calendar, lateness = Calendar(timezone), duration_ms(window.lateness)
+            found.append(Domain(name, window.base, lateness, calendar, frozenset(), {}, products, ()))
+    return tuple(found)
+
+
+def _by_domain(activation: Activation) -> tuple[str, str]:
+    return activation.policy.domain, activation.policy.product
 
 
 def _domain(
@@ -153,7 +196,6 @@ def _domain(
     lateness = _agree(
         name, "window.lateness", [(p.product, duration_ms(p.window.lateness)) for p in policies]
     )
-    _agree(name, "areas.group", [(p.product, p.areas.group) for p in policies])
     products = tuple(_product(bit, a, known, areas, timezone) for bit, a in enumerate(members))
     return Domain(
         name=name,
@@ -274,6 +316,17 @@ def _assign_start(domain: str, policies: list[Policy]) -> frozenset[str]:
             if spec.kind == "interval":
                 said.setdefault(spec.measure, []).append((policy.product, spec.assign or "inside"))
     return frozenset(m for m, values in said.items() if _agree(domain, f"assign of {m}", values) == "start")
+
+
+def _one_level(policies: list[Policy]) -> None:
+    for policy in policies[1:]:
+        if policy.areas.group != policies[0].areas.group:
+            raise Refused(
+                "domain_disagrees",
+                f"products of one territory need the same areas.group: {policies[0].product} has "
+                f"{policies[0].areas.group}, {policy.product} has {policy.areas.group}; change one policy",
+                where=f"domain {policy.domain}",
+            )
 
 
 def _agree(domain: str, what: str, values: list[tuple[str, T]]) -> T:

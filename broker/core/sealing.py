@@ -21,6 +21,8 @@ from broker.core.errors import OperatorError
 INCARNATION_BYTES = 32
 SEQUENCE_BYTES = 8
 KEY_BYTES = 32
+MOST_CIPHERS = 1024
+"""Of 2.7 KB each: what a lane keeps at hand."""
 
 
 def derive(secret: bytes, *labels: str | bytes) -> bytes:
@@ -37,6 +39,9 @@ def _prefixed(label: str | bytes) -> bytes:
 class Sealer:
     """Seals records for one lane from its start to its end.
 
+    Keeps the `MOST_CIPHERS` used last. One that was dropped is derived again when it is needed: that is safe, because
+    the counter belongs to the incarnation, not to the cipher, and so no nonce is ever used twice under any key.
+
     incarnation: 32 fresh random bytes, drawn by the caller at lane start.
     """
 
@@ -52,13 +57,15 @@ class Sealer:
     ) -> bytes:
         """The sealed body; every call takes the next nonce, also when its transaction is aborted later."""
         place = (window_key, topic, partition)
-        if place not in self._ciphers:
-            self._ciphers[place] = _cipher(window_key, topic, partition, self._incarnation)
+        cipher = self._ciphers.pop(place, None) or _cipher(window_key, topic, partition, self._incarnation)
+        self._ciphers[place] = cipher  # last in the order of use
+        if len(self._ciphers) > MOST_CIPHERS:
+            del self._ciphers[next(iter(self._ciphers))]
         self._sequence += 1
         sequence = self._sequence.to_bytes(SEQUENCE_BYTES, "big")
         data = _additional(topic, key, self._incarnation, sequence, policies)
         nonce = sequence.rjust(12, b"\0")
-        return self._incarnation + sequence + self._ciphers[place].encrypt(nonce, plain, data)
+        return self._incarnation + sequence + cipher.encrypt(nonce, plain, data)
 
     def forget(self, window_key: bytes) -> None:
         """Drops the keys derived from a window key that is no longer needed."""

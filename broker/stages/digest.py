@@ -161,10 +161,10 @@ class Digester:
 
     def _chunks(self, rows: pl.DataFrame, domain: Domain) -> Iterator[Out]:
         policies = policies_digest(domain)
-        header = {"products": [p.name for p in domain.products], "policies": policies}
-        text = json.dumps(header, sort_keys=True)
+        header = {"products": [p.name for p in domain.products], "policies": policies, "base": domain.base}
         rows = rows.with_columns((pl.col("group") % self._lanes).alias("to"))
-        for (window, to), piece in pieces_by(rows, ["window", "to"]):
+        for (window, to), count, piece in pieces_by(rows, ["window", "to"]):
+            text = json.dumps(header | {"rows": count}, sort_keys=True)
             secret = self._keys.window_key(domain.name, domain.base, window)
             key = f"{domain.name}/{window}".encode()
             body = self._sealer.seal(

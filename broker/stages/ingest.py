@@ -89,6 +89,8 @@ class IngestLane:
         await self._read_state({place: offset for place, (offset, _) in committed.items()})
         self._tables.refresh()
         self._announced = committed.get((CONTROL, 0), (0, ""))[1]
+        declared = [(stream.topic, self._partition) for stream in self._tables.control.streams()]
+        self._ever_read |= (await self._reader.committed(declared)).keys()
         await self._follow_plan()
 
     async def stop(self) -> None:
@@ -98,10 +100,8 @@ class IngestLane:
     async def step(self) -> None:
         """One round; returns after at most about `WAIT_MS` when there is nothing to do."""
         gathered = await self._gather()
-        (
-            out,
-            offsets,
-        ) = await self._catch_up()  # after the fetch: no reading overtakes a withdrawal that it followed
+        # after the fetch: no reading overtakes a withdrawal that it followed
+        out, offsets = await self._catch_up()
         digests = await self._digest(gathered)
         out += await asyncio.to_thread(self._outgoing, digests)
         now = self._clock.now()
@@ -219,12 +219,12 @@ class IngestLane:
         self._streams = wanted
 
     def _retractions(self, change: Change) -> Iterator[Out]:
-        """What a changed site or consent record takes back, for each domain with open windows."""
+        """What a changed site or consent record takes back, from each product that is activated."""
         sites = self._tables.sites(change.partner)
-        own = [place for place, stream in self._streams.items() if stream.partner == change.partner]
-        if sites is None or not any(place in self._ever_read for place in own):
+        own = f"in.{change.partner}."
+        if sites is None or not any(topic.startswith(own) for topic, _ in self._ever_read):
             return  # nothing was ever admitted of this partner here
-        for domain in self._tables.plan.domains.values():
+        for domain in (*self._tables.plan.domains.values(), *self._tables.plan.waiting):
             span = self._open_span(domain)
             epochs = domain.calendar.epochs(span.start, span.end - 1)
             keys = self._keys.epoch_key

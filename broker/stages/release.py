@@ -5,6 +5,8 @@ Invariants
   each record that can move it, so that the size of a fetch changes nothing.
 - One transaction per closed base window holds all that follows from it: releases, evidence, log leaves,
   roll-ups, the ledger's row and the offset from which a successor folds again. Deciding comes before it.
+- What no successor would read is deleted from contributions and rollups after the closing that made it so; the
+  ledger stays.
 - A successor reads its ledger's last row and the roll-ups of open windows, then folds from the committed offset;
   chunks of windows that have closed are skipped without decrypting them, and nothing closes before it is where
   its predecessor closed last.
@@ -21,12 +23,11 @@ import polars as pl
 import rfc8785
 
 from broker.core.areas import AreaTree
-from broker.core.bits import rename_bits
 from broker.core.chunks import frame, pieces
 from broker.core.control import ControlState
 from broker.core.errors import OperatorError
 from broker.core.open_windows import Closed, OpenWindows
-from broker.core.plan import Domain, Plan
+from broker.core.plan import Plan, Stream
 from broker.core.sealing import Sealer, unseal
 from broker.stages.digest import CONTRIBUTIONS, policies_digest
 from broker.stages.ports import Codec, Keys, Out, Place, Reader, Writer
@@ -67,14 +68,16 @@ class ReleaseLane:
         self._sealer = sealer
         self._telemetry = telemetry
         self._publisher = Publisher(partition, lanes, areas, codec, keys, sealer)
-        self._windows = OpenWindows(lanes)
+        self._windows = OpenWindows(lanes, self._with_streams)
         self._control = b""
         self._control_read = 0
         self._position = 0
         self._plan = Plan({}, areas)
-        self._streams = _streams(self._plan)
-        self._retracted: list[tuple[str, list[str], pl.DataFrame]] = []
+        self._streams = _streams([])
+        self._retracted: list[tuple[str, list[str], pl.DataFrame, int]] = []
         self._source: Place = (CONTRIBUTIONS, partition)
+        self._rollups: Place = (ROLLUPS, partition)
+        self._rollups_at: dict[tuple[str, int], int] = {}
 
     async def start(self) -> None:
         """Fence the former owner, take back what it knew, go on from where it committed."""
@@ -127,60 +130,64 @@ class ReleaseLane:
         elif kind == "stalled":
             self._windows.stalled(record["stream"], record["lane"], window)
         elif kind == "plan":
-            self._set_plan(record["body"], json.loads(record["header"])["read"])
+            self._set_plan(record["body"], json.loads(record["header"])["read"], offset)
         elif kind == "chunk":
             self._chunk(record, offset, key or b"")
         elif kind == "retraction":
             self._retraction(record, offset)
         elif kind == "tally":
-            self._telemetry.late(record["stream"], json.loads(record["header"])["late"])
+            self._late(record["domain"], record["stream"], json.loads(record["header"])["late"])
         return kind in ("mark", "stalled", "plan")
 
-    def _set_plan(self, body: bytes, read: int) -> None:
+    def _set_plan(self, body: bytes, read: int, offset: int) -> None:
         """read: the control topic's offset that the plan is of; a lane that is behind brings no old one back."""
         if body != self._control and read >= self._control_read:
             self._control, self._control_read = body, read
-            self._plan, left_out = ControlState.load(body).plan(self._areas, self._timezone)
-            self._windows.set_plan(self._plan)
-            self._streams = _streams(self._plan)
+            control = ControlState.load(body)
+            self._plan, left_out = control.plan(self._areas, self._timezone)
+            self._windows.set_plan(self._plan, offset)
+            self._streams = _streams(control.streams())
             self._telemetry.left_out(left_out)
 
     def _retraction(self, record: dict[str, Any], offset: int) -> None:
-        domain = record["domain"]
-        if not self._runs(domain):
+        domain, written = record["domain"], json.loads(record["header"])["products"]
+        if not self._takes(domain, written, offset):
             return
-        written = json.loads(record["header"])["products"]
         marked = frame(record["body"]).with_columns(pl.lit(offset, pl.Int64).alias("seq"))
-        self._windows.retract(domain, self._bits(marked, written, domain, "bits"))
+        self._windows.retract(domain, self._windows.numbered(domain, marked, "bits", written, offset))
         if offset >= self._position:
-            self._retracted.append((domain, written, marked))
+            self._retracted.append((domain, written, marked, offset))
 
     def _chunk(self, record: dict[str, Any], offset: int, key: bytes) -> None:
-        domain, window = record["domain"], record["window"]
-        if not self._runs(domain) or window < self._windows.next_start(domain):
+        domain, window, header = record["domain"], record["window"], json.loads(record["header"])
+        if not self._takes(domain, header["products"], offset):
             return
-        header = json.loads(record["header"])
+        if window < self._windows.next_start(domain):
+            if offset >= self._position:  # else it was folded, or counted, before the window closed
+                self._late(domain, domain, header["rows"])
+            return
         topic, partition = self._source
-        base = self._plan.domains[domain].base
-        secret = self._keys.window_key(domain, base, window)
+        secret = self._keys.window_key(domain, header["base"], window)
         body = unseal(
             record["body"], secret, topic=topic, partition=partition, key=key, policies=header["policies"]
         )
-        rows = self._bits(frame(body, categories=True), header["products"], domain, "mask")
-        self._windows.fold(domain, window, self._with_streams(rows, window), offset)
+        rows = frame(body, categories=True)
+        numbered = self._windows.numbered(domain, rows, "mask", header["products"], offset)
+        self._windows.fold(domain, window, numbered, offset)
 
     def _with_streams(self, rows: pl.DataFrame, window: int) -> pl.DataFrame:
         return rows.join(self._streams, on="topic", how="inner", maintain_order="left").select(
             pl.lit(window, pl.Int64).alias("window"), pl.exclude("topic")
         )
 
-    def _bits(self, rows: pl.DataFrame, written: Sequence[str], domain: str, column: str) -> pl.DataFrame:
-        """Product bits as this lane's plan numbers them; those of products that no longer run are cleared."""
-        now = [product.name for product in self._plan.domains[domain].products]
-        return rows if list(written) == now else rename_bits(rows, column, list(written), now)
+    def _late(self, domain: str, whose: str, count: int) -> None:
+        """Counts what came too late; of whole chunks only the domain is known, because they are not opened."""
+        self._windows.count_late(domain, count)
+        self._telemetry.late(whose, count)
 
-    def _runs(self, domain: str) -> bool:
-        """Whether the domain has products; a lane that is behind may still write for one that has none any more."""
+    def _takes(self, domain: str, products: Sequence[str], offset: int) -> bool:
+        """Whether any of the products that a record was made for is activated; a lane that is behind may still write
+        for one that has gone."""
         if not self._control:
             raise OperatorError(
                 "no_plan",
@@ -188,24 +195,39 @@ class ReleaseLane:
                 "must write to this cluster only",
                 where=f"{CONTRIBUTIONS}/{self._partition}",
             )
-        return domain in self._plan.domains
+        return self._windows.takes(products, offset)
 
     # -- closing --------------------------------------------------------------------------------------
 
     async def _close(self, position: int) -> None:
+        before: dict[Place, int] = {}
         for closed in self._windows.close_next(position - 1):
-            with self._telemetry.releasing(closed.domain.name):
+            if not before:  # at most the offset of the first roll-up written here
+                before = await self._reader.end_offsets([self._rollups])
+            name, start = closed.domain.name, closed.window.start
+            with self._telemetry.releasing(name):
                 out = await asyncio.to_thread(self._outcome, closed, position)
                 offset = self._windows.oldest_needed(position)
                 await self._writer.commit(out, {self._source: (offset, "")})
-            self._sealer.forget(
-                self._keys.window_key(closed.domain.name, closed.domain.base, closed.window.start)
-            )
+            self._rollups_at[name, start] = before[self._rollups]
+            before[self._source] = offset
+            longest = self._windows.oldest_rollup(closed.domain, start)
+            if self._windows.rollups_from(name) > longest:
+                self._sealer.forget(self._keys.window_key(name, "rollup", longest))
+        if before:
+            await self._trim(before)
+
+    async def _trim(self, before: dict[Place, int]) -> None:
+        """Lets go of contributions that nobody folds again, and of what precedes the oldest roll-up that is needed:
+        retractions among it reach roll-ups that are older still, and no row that is open."""
+        needed = self._windows.rollups()
+        self._rollups_at = {place: at for place, at in self._rollups_at.items() if place in needed}
+        oldest = min([before[self._rollups], *self._rollups_at.values()])
+        await self._writer.trim(before | {self._rollups: oldest})
 
     def _outcome(self, closed: Closed, position: int) -> list[Out]:
         """All records that follow from one closed base window; position: behind the record that closed it."""
-        out = list(self._keep_retractions())
-        out += self._keep_rollup(closed)
+        out = [*self._keep_retractions(), *self._keep_rollup(closed, position - 1)]
         for due in closed.due:
             records, summaries = self._publisher.publish(due)
             out += records
@@ -217,42 +239,39 @@ class ReleaseLane:
     def _keep_retractions(self) -> Iterator[Out]:
         """Retractions since the last closing: they reach roll-ups, and a restart does not read them again."""
         retracted, self._retracted = self._retracted, []
-        for domain, products, rows in retracted:
-            for piece in pieces(rows) if self._runs(domain) else ():
-                yield self._rollup_record(self._plan.domains[domain], 0, "retraction", products, piece)
+        for domain, products, rows, seq in retracted:
+            header = {"kind": "retraction", "products": products, "policies": "", "longest": 0, "seq": seq}
+            if self._windows.takes(products, seq):
+                for piece in pieces(rows):
+                    yield self._rollup_record(domain, 0, header, piece)
 
-    def _keep_rollup(self, closed: Closed) -> Iterator[Out]:
-        domain = closed.domain
-        longest = self._windows.oldest_rollup(domain, closed.window.start)
-        if longest == closed.window.start and self._last_need(closed):
+    def _keep_rollup(self, closed: Closed, seq: int) -> Iterator[Out]:
+        """The roll-up, unless every product's window ends with this base window: nobody will ask for it again."""
+        domain, start = closed.domain, closed.window.start
+        if start < self._windows.rollups_from(domain.name):
             return
-        products = [product.name for product in domain.products]
-        for piece in pieces(closed.rollup):
-            yield self._rollup_record(domain, closed.window.start, "rollup", products, piece)
-
-    @staticmethod
-    def _last_need(closed: Closed) -> bool:
-        """True where every product's window ends with this base window: nobody will ask for its roll-up again."""
-        domain = closed.domain
-        ends = {
-            domain.calendar.window(product.policy.window.length, closed.window.start).end
-            for product in domain.products
+        header = {
+            "kind": "rollup",
+            "products": [product.name for product in domain.products],
+            "policies": policies_digest(domain),
+            "longest": self._windows.oldest_rollup(domain, start),
+            "seq": seq,
         }
-        return ends == {closed.window.end}
+        for piece in pieces(closed.rollup):
+            yield self._rollup_record(domain.name, start, header, piece)
 
-    def _rollup_record(
-        self, domain: Domain, window: int, kind: str, products: list[str], piece: bytes
-    ) -> Out:
-        key = f"{domain.name}/{window}".encode()
-        policies = policies_digest(domain)
-        longest = self._windows.oldest_rollup(domain, window) if window else 0
-        secret = self._keys.window_key(domain.name, "rollup", longest)
+    def _rollup_record(self, domain: str, window: int, header: dict[str, Any], piece: bytes) -> Out:
+        key = f"{domain}/{window}".encode()
         body = self._sealer.seal(
-            piece, secret, topic=ROLLUPS, partition=self._partition, key=key, policies=policies
+            piece,
+            self._keys.window_key(domain, "rollup", header["longest"]),
+            topic=ROLLUPS,
+            partition=self._partition,
+            key=key,
+            policies=header["policies"],
         )
-        header = {"kind": kind, "products": products, "policies": policies, "longest": longest}
         record = {
-            "domain": domain.name,
+            "domain": domain,
             "window": window,
             "header": json.dumps(header, sort_keys=True),
             "body": body,
@@ -281,11 +300,11 @@ class ReleaseLane:
             return
         state = json.loads(last["body"])
         self._windows.restore(state["windows"])
-        self._set_plan(state["control"].encode(), state["control_read"])
         self._position = state["position"]
-        async for batch in self._whole((ROLLUPS, self._partition)):
-            for key, value in zip(batch.keys, batch.values, strict=True):
-                await asyncio.to_thread(self._take_rollup, key or b"", value)
+        self._set_plan(state["control"].encode(), state["control_read"], self._position)
+        async for batch in self._whole(self._rollups):
+            for offset, key, value in zip(batch.offsets, batch.keys, batch.values, strict=True):
+                await asyncio.to_thread(self._take_rollup, offset, key or b"", value)
 
     async def _whole(self, place: Place) -> Any:
         """All records of a partition up to its end now."""
@@ -295,15 +314,13 @@ class ReleaseLane:
             for batch in await self._reader.poll([place], most=MOST_RECORDS, wait_ms=WAIT_MS):
                 yield batch
 
-    def _take_rollup(self, key: bytes, value: bytes | None) -> None:
+    def _take_rollup(self, offset: int, key: bytes, value: bytes | None) -> None:
         _, record = self._codec.decode(value)
-        domain, window = record["domain"], record["window"]
-        current = self._plan.domains.get(domain)
-        if current is None:
+        domain, window, header = record["domain"], record["window"], json.loads(record["header"])
+        products, seq, retracts = header["products"], header["seq"], header["kind"] == "retraction"
+        if not self._windows.takes(products, seq):
             return
-        header = json.loads(record["header"])
-        needed = self._windows.oldest_rollup(current, self._windows.next_start(domain))
-        if header["kind"] == "rollup" and window < needed:
+        if not retracts and window < self._windows.rollups_from(domain):
             return
         body = unseal(
             record["body"],
@@ -313,19 +330,19 @@ class ReleaseLane:
             key=key,
             policies=header["policies"],
         )
-        if header["kind"] == "retraction":
-            self._windows.retract(domain, self._bits(frame(body), header["products"], domain, "bits"))
+        rows = self._windows.numbered(domain, frame(body), "bits" if retracts else "mask", products, seq)
+        if retracts:
+            self._windows.retract(domain, rows)
         else:
-            rows = self._bits(frame(body), header["products"], domain, "mask")
+            self._rollups_at.setdefault((domain, window), offset)
             self._windows.add_rollup(domain, window, rows)
 
 
-def _streams(plan: Plan) -> pl.DataFrame:
+def _streams(streams: Sequence[Stream]) -> pl.DataFrame:
     """What contributions say by their topic alone; text as Categorical."""
-    streams = {s for domain in plan.domains.values() for s in domain.streams}
     columns = ("topic", "partner", "holding", "measure", "kind", "net")
     return pl.DataFrame(
-        [[getattr(stream, name) for name in columns] for stream in sorted(streams)],
+        [[getattr(stream, name) for name in columns] for stream in streams],
         schema={name: pl.Boolean if name == "net" else pl.Categorical for name in columns},
         orient="row",
     )

@@ -133,7 +133,6 @@ class LaneTables:
         self.plan = plan
         for partner in self.control.partners:
             self._partners.setdefault(partner, _Partner())  # one without any site here has an empty table
-        level = next((domain.group_level for domain in plan.domains.values()), None)
         bad: list[BadRecord] = []
         changes = []
         for name in sorted(self._partners):
@@ -142,7 +141,7 @@ class LaneTables:
                 changes.append(
                     Change(name, book.site_table, _points(book.sites_changed), _points(book.consent_changed))
                 )
-                bad += self._build(name, book, level)
+                bad += self._build(name, book, plan.group_level)
         return changes, bad, replanned
 
     def sites(self, partner: str) -> SiteTable | None:

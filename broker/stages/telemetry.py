@@ -15,6 +15,7 @@ class Telemetry(Protocol):
     """Counts, gauges and alerts. Names of partners, streams and products only; never a delivery point.
 
     stalled: once when windows begin to wait long for a stream, whenever waiting is given up, and with 0 at its end.
+    late: topic, or the domain where that is all that is known.
     """
 
     def readings(self, partner: str, outcome: str, reason: str, count: int) -> None: ...

@@ -20,7 +20,9 @@ def test_rows_of_each_key_keep_their_order_and_keys_ascend(keys: list[tuple[int,
         schema={"window": pl.Int64, "to": pl.UInt32, "text": pl.String, "point": pl.Binary},
         orient="row",
     )
-    made = [(key, frame(piece)) for key, piece in pieces_by(sent, ["window", "to"])]
+    counted = [(key, rows, frame(piece)) for key, rows, piece in pieces_by(sent, ["window", "to"])]
+    made = [(key, got) for key, _, got in counted]
+    assert all(got.height == rows for _, rows, got in counted)
     assert [key for key, _ in made] == sorted(set(keys))
     for (window, to), got in made:
         of_key = (pl.col("window") == window) & (pl.col("to") == to)
@@ -30,7 +32,7 @@ def test_rows_of_each_key_keep_their_order_and_keys_ascend(keys: list[tuple[int,
 def test_a_key_with_many_rows_goes_out_in_several_pieces() -> None:
     rows = 100_000
     sent = pl.DataFrame({"to": [7] * rows, "n": range(rows)})
-    made = list(pieces_by(sent, ["to"]))
+    made = [(key, piece) for key, _, piece in pieces_by(sent, ["to"])]
     assert len(made) > 1
     assert {key for key, _ in made} == {(7,)}
     assert all(frame(piece).estimated_size() < 1.2 * MAX_BYTES for _, piece in made)
@@ -40,7 +42,7 @@ def test_a_key_with_many_rows_goes_out_in_several_pieces() -> None:
 def test_text_of_many_different_values_is_not_repeated_in_every_piece() -> None:
     rows = 60_000
     sent = pl.DataFrame({"text": [f"value-{n:020}" for n in range(rows)]})
-    made = [piece for _, piece in pieces_by(sent, [])]
+    made = [piece for _, _, piece in pieces_by(sent, [])]
     assert len(made) > 2
     assert all(len(piece) < MAX_BYTES for piece in made)
     assert_frame_equal(pl.concat([frame(piece) for piece in made]), sent)

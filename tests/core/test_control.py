@@ -162,6 +162,15 @@ def test_a_product_that_may_not_run_is_left_out_with_its_reason_and_the_others_r
         assert named in said
 
 
+def test_of_two_that_cannot_run_side_by_side_the_one_that_is_active_first_runs() -> None:
+    """Also in two domains, and whatever their names: a newcomer stops nobody."""
+    levels = [("areas.levels", ["iris", "commune"]), ("areas.group", "commune")]
+    newcomer = activation("alpha", ("domain", "grid"), *levels) | {"active_from": 2000}
+    products, left_out = running(state(alpha=newcomer, beta=activation("beta"), gamma=activation("gamma")))
+    assert products == ["beta", "gamma"]
+    assert "alpha has commune, beta has epci" in left_out["alpha"][0]
+
+
 def test_a_product_whose_partner_has_gone_stops_and_starts_again_with_it() -> None:
     control = state(alpha=activation("alpha"))
     body = json.dumps(control.partners["water-n"])
@@ -212,8 +221,73 @@ def test_an_empty_state_has_an_empty_plan() -> None:
     assert (plan.domains, left_out) == ({}, {})
 
 
-@pytest.mark.parametrize("body", ["{", "[]", "1", '{"holding": "h"}'])
-def test_a_body_that_is_no_whole_record_changes_nothing(body: str) -> None:
-    state = ControlState()
-    assert not state.apply("partner", "energy-a", body)
-    assert state == ControlState()
+def partner_with(**changes: Any) -> dict[str, Any]:
+    return {**PARTNERS["energy-a"], "agreement_key": SIGNERS["energy-a"].verifier.vkey} | changes
+
+
+def stream_with(**changes: Any) -> dict[str, Any]:
+    return partner_with(streams=[POWER | changes])
+
+
+BAD_PARTNERS = [
+    *({k: v for k, v in partner_with().items() if k != gone} for gone in partner_with()),
+    *(
+        partner_with(streams=[{k: v for k, v in POWER.items() if k != gone}])
+        for gone in POWER
+        if gone != "net"
+    ),
+    partner_with(holding=1),
+    partner_with(agreement_key=None),
+    partner_with(streams={}),
+    partner_with(streams=[[]]),
+    partner_with(streams=[POWER, POWER]),
+    stream_with(name=1),
+    stream_with(measure=None),
+    stream_with(kind="sometimes"),
+    stream_with(unit="kWh"),
+    stream_with(net="no"),
+    partner_with(consent={}),
+    partner_with(consent={"heartbeat": "often"}),
+]
+GOOD = {"policy": "x", "agreements": {}, "active_from": 0, "references": {}}
+BAD_ACTIVATIONS = [
+    *({k: v for k, v in GOOD.items() if k != gone} for gone in GOOD if gone != "references"),
+    *(GOOD | {"active_from": at} for at in ("soon", 1.5, True, None, -1, 10**16)),
+    *(GOOD | {"policy": policy} for policy in (None, {})),
+    *(GOOD | {"agreements": notes} for notes in (None, [], {"energy-a": 1})),
+    *(GOOD | {"references": texts} for texts in (None, [], {"cold-days": 1})),
+]
+BROKEN = [
+    "",
+    "{",
+    "[]",
+    "1",
+    "null",
+    "[" * 10_000,
+    '{"policy": "\\ud800", "agreements": {}, "active_from": 0}',
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        *(("partner", json.dumps(body)) for body in BAD_PARTNERS),
+        *(("activation", json.dumps(body)) for body in BAD_ACTIVATIONS),
+        *((kind, body) for kind in ("partner", "activation") for body in BROKEN),
+    ],
+)
+def test_a_body_that_is_no_whole_record_changes_nothing(kind: str, body: str) -> None:
+    """Neither what was said before of the name, nor the plan."""
+    control = state(alpha=activation("alpha"))
+    before = control.dump()
+    assert not control.apply(kind, "energy-a" if kind == "partner" else "alpha", body)
+    assert control.dump() == before
+    assert running(control) == (["alpha"], {})
+
+
+def test_fields_of_a_later_version_are_passed_over() -> None:
+    control = state(alpha=activation("alpha"))
+    before = control.dump()
+    later = partner_with(colour=float("nan"), streams=[POWER | {"size": 2**70}])
+    assert control.apply("partner", "energy-a", json.dumps(later).replace("NaN", "1e999"))
+    assert control.dump() == before

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from admission_world import AREAS, energy, product
 from windows_world import (
     BY_DAY,
     HOUR,
@@ -27,7 +30,8 @@ from windows_world import (
 )
 
 from broker.core.open_windows import Closed, Due, OpenWindows
-from broker.core.plan import Plan
+from broker.core.plan import Activation, Plan, Stream, build_plan
+from broker.core.policy import load
 
 ONE = {"hourly": HOURLY}
 TWO = {"daily": BY_DAY, "hourly": HOURLY}  # bits 0 and 1
@@ -68,6 +72,27 @@ def test_a_mark_that_goes_back_changes_nothing() -> None:
     assert windows.watermark(STREAMS["a"]) == START + 2 * HOUR
 
 
+def test_a_product_activated_ahead_of_time_holds_no_window_of_the_others() -> None:
+    """Its stream has not begun; once it runs, its own windows wait for it."""
+    gas = Stream("energy-a", "holding-a", "gas", "gas", "interval", "Wh")
+    inputs = {"gas": energy(measure="gas", partners=["energy-a"])}
+    measures = {"used": {"kind": "sum", "input": "gas", "unit": "kWh"}}
+    of_gas = product("gas-daily", controllers=["energy-a"], inputs=inputs, measures=measures, window=BY_DAY)
+    today = product("power-daily", window=BY_DAY)
+    plan = build_plan(
+        [Activation(load(of_gas, "gas"), START + 24 * HOUR), Activation(load(today, "power"), START)],
+        [*STREAMS.values(), gas],
+        AREAS,
+        "Europe/Paris",
+    )
+    windows = begun(plan)
+    found = list(play(windows, [chunk(use("a1", 1, mask=2)), *marks(48)]))
+    assert [each.product.name for one in found for each in one.due] == ["power-daily"]
+    assert windows.next_start("housing") == START + 24 * HOUR
+    found = list(play(windows, [("mark", (gas.topic, lane, START + 48 * HOUR)) for lane in range(LANES)], 99))
+    assert [each.product.name for each in found[-1].due] == ["gas-daily", "power-daily"]
+
+
 def test_windows_close_each_once_in_the_order_of_time() -> None:
     found = closed(plan_of(**ONE), *marks(3), *marks(5))
     assert [each.window.start for each in found] == [START + hour * HOUR for hour in range(5)]
@@ -83,7 +108,7 @@ def test_what_a_closing_completes_is_decided_longest_first_then_by_name() -> Non
 def test_a_product_takes_no_window_that_began_before_it_was_active() -> None:
     late = plan_of(START + HOUR, **TWO)
     windows = OpenWindows(LANES)
-    windows.restore({"closed_until": {"housing": START}, "left_out": {}, "marks": [], "stalled": []})
+    windows.restore(OpenWindows(LANES).snapshot() | {"closed_until": {"housing": START}})
     windows.set_plan(late)
     found = list(play(windows, marks(48)))
     hourly, daily = due(found, "hourly"), due(found, "daily")
@@ -264,6 +289,34 @@ def test_a_domain_that_goes_and_comes_back_with_others_gives_them_nothing() -> N
     found = changed_midway(plan_of(middle=BY_DAY), plan_of(alpha=BY_DAY), [("plan", plan_of())])
     (alpha,) = due(found, "alpha")
     assert totals(alpha.rollups) == {}
+
+
+def test_a_product_that_comes_back_after_its_removal_gets_nothing_that_was_read_before() -> None:
+    """Nobody told it of a withdrawal meanwhile."""
+    plan = plan_of(hourly=HOURLY)
+    log = [chunk(use("a1", 9)), ("plan", plan_of()), ("plan", plan), chunk(use("b2", 9)), *marks(10)]
+    assert totals(closed(plan, *log)[-1].due[0].rollups) == {"energy-b": 100}
+
+
+def test_what_was_read_under_another_policy_of_the_name_counts_for_nothing() -> None:
+    log = [
+        chunk(use("a1", 9)),
+        ("plan", plan_of(hourly=HOURLY | {"max_hold": "P9D"})),
+        chunk(use("b2", 9)),
+        *marks(10),
+    ]
+    assert totals(closed(plan_of(hourly=HOURLY), *log)[-1].due[0].rollups) == {"energy-b": 100}
+
+
+def test_a_product_that_waits_finds_what_was_read_for_it_when_it_runs_again() -> None:
+    """Whether its domain goes on with others meanwhile or not; and what is taken back meanwhile is."""
+    sent = [chunk(use("a1", hour, mask=1), use("a2", hour, mask=1)) for hour in range(6)]
+    for others in ({"zeta": HOURLY}, {}):
+        plan = plan_of(alpha=BY_DAY, **others)
+        waits = replace(plan_of(**others), waiting=tuple(plan_of(alpha=BY_DAY).domains.values()))
+        log = [*sent, *marks(4), ("plan", waits), retraction("a2", 2 if others else 1), *marks(5)]
+        (alpha,) = due(closed(plan, *log, ("plan", plan), *marks(24)), "alpha")
+        assert totals(alpha.rollups, alpha.product.bit) == {"energy-a": 600}
 
 
 def test_a_retraction_made_under_another_plan_reaches_the_same_products() -> None:

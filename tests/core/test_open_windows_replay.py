@@ -154,6 +154,24 @@ def test_a_stream_that_was_left_out_stays_left_out_after_a_restart() -> None:
     assert totals(daily.rollups) == {"energy-a": 2400}
 
 
+def test_a_successor_takes_nothing_that_was_read_before_a_product_was_removed_and_came_back() -> None:
+    plan = plan_of(**ONE)
+    windows = begun(plan)
+    list(
+        play(
+            windows,
+            [chunk(use("a1", 3)), ("plan", plan_of()), ("plan", plan), chunk(use("b2", 3)), *marks(1)],
+        )
+    )
+    again = OpenWindows(LANES)
+    again.restore(json.loads(json.dumps(windows.snapshot())))
+    again.set_plan(plan, 8)
+    assert [again.takes(["hourly"], seq) for seq in range(4)] == [False, False, True, True]
+    two = pl.DataFrame({"mask": [1, 3]}, schema={"mask": pl.UInt64})
+    assert again.numbered("housing", two, "mask", ["hourly", "gone"], 1)["mask"].to_list() == [0, 0]
+    assert again.numbered("housing", two, "mask", ["gone", "hourly"], 3)["mask"].to_list() == [0, 1]
+
+
 def test_roll_ups_are_kept_as_long_as_a_window_needs_them() -> None:
     windows = begun(plan_of(daily=BY_DAY))
     list(play(windows, [*(chunk(use("a1", hour)) for hour in range(30)), *marks(30)]))
@@ -167,7 +185,7 @@ def test_roll_ups_are_kept_as_long_as_a_window_needs_them() -> None:
 def test_pieces_of_one_roll_up_come_back_as_one() -> None:
     (found,) = list(play(begun(plan_of(daily=BY_DAY)), [chunk(use("a1", 0), use("a2", 0)), *marks(1)]))
     windows = OpenWindows(LANES)
-    windows.restore({"closed_until": {"housing": START + HOUR}, "left_out": {}, "marks": [], "stalled": []})
+    windows.restore(OpenWindows(LANES).snapshot() | {"closed_until": {"housing": START + HOUR}})
     windows.set_plan(plan_of(daily=BY_DAY))
     for row in range(2):
         windows.add_rollup("housing", START, found.rollup[row])

@@ -101,6 +101,15 @@ def test_products_that_disagree_are_refused(changes: list[tuple[str, Any]], fiel
     assert "domain housing" in caught.value.where
 
 
+def test_two_domains_need_one_release_level_too() -> None:
+    """The lane of a row follows from the index of its release group."""
+    levels = [("areas.levels", ["iris", "commune"]), ("areas.group", "commune")]
+    with pytest.raises(Refused, match="domain_disagrees") as caught:
+        plan(active(), active(("product", "weekly"), ("domain", "grid"), *levels))
+    for said in ("areas.group", "vacancy-monthly has epci", "weekly has commune"):
+        assert said in caught.value.what
+
+
 def test_the_same_in_words_is_no_disagreement() -> None:
     domain = plan(active(), active(("product", "weekly"), ("window.lateness", "PT24H"))).domains["housing"]
     assert domain.lateness == DAY

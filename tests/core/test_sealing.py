@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from broker.core import sealing
 from broker.core.errors import OperatorError
-from broker.core.sealing import INCARNATION_BYTES, SEQUENCE_BYTES, Sealer, derive, unseal
+from broker.core.sealing import INCARNATION_BYTES, MOST_CIPHERS, SEQUENCE_BYTES, Sealer, derive, unseal
 
 KEY = bytes(range(32))
 PLACE: dict[str, Any] = {"topic": "contributions", "partition": 3, "key": b"housing/1", "policies": "ab" * 32}
@@ -96,6 +96,28 @@ def test_no_key_meets_a_nonce_twice_across_places_aborts_and_forgetting(
         lane.forget(KEY)
     assert len(used) == 36
     assert len(set(used)) == 36
+
+
+def test_however_many_windows_it_seals_for_a_lanes_memory_is_bounded_and_no_nonce_comes_twice(
+    used: list[tuple[bytes, bytes]],
+) -> None:
+    """Also where a cipher that was dropped is needed again."""
+    lane = sealer()
+    for _ in range(2):
+        for hour in range(2 * MOST_CIPHERS):
+            lane.seal(b"the same text", derive(KEY, f"{hour}"), **PLACE)
+            assert len(lane._ciphers) <= MOST_CIPHERS
+    assert len(set(used)) == len(used) == 4 * MOST_CIPHERS
+    assert len({key for key, _ in used}) == 2 * MOST_CIPHERS
+
+
+def test_of_the_ciphers_those_used_last_stay(used: list[tuple[bytes, bytes]]) -> None:
+    del used
+    lane = sealer()
+    for hour in range(MOST_CIPHERS + 5):
+        lane.seal(b"x", KEY, **PLACE)
+        lane.seal(b"x", derive(KEY, f"{hour}"), **PLACE)
+    assert (KEY, PLACE["topic"], PLACE["partition"]) in lane._ciphers
 
 
 def test_a_restarted_lane_begins_its_counter_anew_under_other_keys(used: list[tuple[bytes, bytes]]) -> None:

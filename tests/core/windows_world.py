@@ -108,7 +108,7 @@ def take(windows: OpenWindows, record: Record, seq: int) -> None:
     elif kind == "retract":
         windows.retract("housing", body.with_columns(pl.lit(seq, pl.Int64).alias("seq")))
     else:
-        windows.set_plan(body)
+        windows.set_plan(body, seq)
 
 
 def play(windows: OpenWindows, log: Iterable[Record], first: int = 0) -> Iterator[Closed]:

@@ -51,14 +51,17 @@ def records(topic: str, partition: int, recs: Sequence[Rec]) -> Records:
 @dataclass
 class Kafka:
     """commits: next offset and metadata by group and place; crash: how many commits from now one fails, and
-    whether before or after it persisted; handed: records that readers were given."""
+    whether before or after it persisted; trims: whether it deletes what lanes let go of;
+    handed: records that readers were given."""
 
     now: int = 0
     topics: set[str] = field(default_factory=set)
     logs: dict[Place, list[Rec]] = field(default_factory=lambda: defaultdict(list))
     ends: Counter[Place] = field(default_factory=Counter)
+    starts: Counter[Place] = field(default_factory=Counter)
     commits: dict[tuple[str, Place], tuple[int, str]] = field(default_factory=dict)
     crash: tuple[int, str] | None = None
+    trims: bool = True
     transactions: int = 0
     handed: int = 0
 
@@ -85,6 +88,12 @@ class Kafka:
         self.commits |= {(group, place): at for place, at in offsets.items()}
         if self.crash and due == 1:
             raise Crash
+
+    def trim(self, place: Place, before: int) -> None:
+        """Deletes what lies before an offset."""
+        assert before <= self.ends[place]
+        self.starts[place] = max(before, self.starts[place])
+        self.logs[place] = [rec for rec in self.logs[place] if rec.offset >= before]
 
     def values(self, topic: str, partition: int | None = None) -> list[bytes]:
         return [
@@ -116,7 +125,7 @@ class MemoryReader:
         return {place: at for place, at in found.items() if at is not None}
 
     async def first_offsets(self, places: Iterable[Place]) -> dict[Place, int]:
-        return dict.fromkeys(places, 0)
+        return {place: self._kafka.starts[place] for place in places}
 
     async def end_offsets(self, places: Iterable[Place]) -> dict[Place, int]:
         return {place: self._kafka.ends[place] for place in places}
@@ -163,6 +172,11 @@ class MemoryWriter:
 
     async def commit(self, out: Sequence[Out], offsets: Mapping[Place, tuple[int, str]]) -> None:
         self._kafka.transaction(self._group, out, offsets)
+
+    async def trim(self, before: Mapping[Place, int]) -> None:
+        if self._kafka.trims:
+            for place, offset in before.items():
+                self._kafka.trim(place, offset)
 
 
 class Clock:

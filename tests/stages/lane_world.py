@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -328,3 +328,19 @@ def expected_cells(hours: Iterable[int] = range(24), start: int = DAY) -> dict[t
                     homes[area].add(point)
     found = {(start, area, "used"): str(value) for area, value in used.items()}
     return found | {(start, area, "homes"): str(len(them)) for area, them in homes.items()}
+
+
+def in_g1(found: Mapping[tuple[int, str, str], str | None]) -> dict[tuple[int, str, str], str | None]:
+    """Those of the first group, which lane 0 decides."""
+    return {key: value for key, value in found.items() if key[1] in ("C1", "C2", "G1")}
+
+
+def without(point: str) -> dict[tuple[int, str, str], str]:
+    """expected_cells less one home in C1 of energy-a and lane 0."""
+    found = expected_cells()
+    gone = sum(use("energy-a", 0, 0, hour) for hour in range(24))
+    for area in ("C1", "G1"):
+        found[DAY, area, "used"] = str(int(found[DAY, area, "used"]) - gone)
+        found[DAY, area, "homes"] = str(int(found[DAY, area, "homes"]) - 1)
+    assert point == points("energy-a", 0)[0]
+    return found

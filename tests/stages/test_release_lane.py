@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -24,6 +23,7 @@ from lane_world import (
     consent,
     decoded,
     expected_cells,
+    in_g1,
     ingest,
     ingest_lane,
     mark,
@@ -36,7 +36,7 @@ from lane_world import (
     settle,
     site,
     territory,
-    use,
+    without,
 )
 
 from broker.core.chunks import frame
@@ -216,23 +216,7 @@ async def test_a_window_that_has_closed_is_not_decrypted_again(
     assert (len(kafka.values("ledger", 0)), len(released(kafka))) == before
 
 
-def in_g1(found: Mapping[tuple[int, str, str], str | None]) -> dict[tuple[int, str, str], str | None]:
-    """Those of the first group, which lane 0 decides."""
-    return {key: value for key, value in found.items() if key[1] in ("C1", "C2", "G1")}
-
-
 # -- retractions, stalls ------------------------------------------------------------------------------
-
-
-def without(point: str) -> dict[tuple[int, str, str], str]:
-    """expected_cells less one home in C1 of energy-a and lane 0."""
-    found = expected_cells()
-    gone = sum(use("energy-a", 0, 0, hour) for hour in range(24))
-    for area in ("C1", "G1"):
-        found[DAY, area, "used"] = str(int(found[DAY, area, "used"]) - gone)
-        found[DAY, area, "homes"] = str(int(found[DAY, area, "homes"]) - 1)
-    assert point == points("energy-a", 0)[0]
-    return found
 
 
 @pytest.mark.parametrize(
@@ -295,6 +279,28 @@ async def test_late_readings_are_told_and_change_nothing(contributed: Kafka, who
     await settle(kafka, release_lane(kafka, 0, told))
     assert released(kafka) == [each for each in released(whole) if each[1] == 0]
     assert told.late_readings == {f"in.{partner}.power": 4 for partner in PARTNERS}  # those of G1
+
+
+@pytest.mark.parametrize("when", [None, "before", "after"])
+async def test_rows_that_come_after_their_stream_was_given_up_are_counted_unopened(when: str | None) -> None:
+    """In telemetry, and in the ledger as of its last row, each once."""
+    kafka = await stalled_after(6, policy(window=day_window(on_stall="release_without")))
+    before = len(released(kafka))
+    lanes = [ingest_lane(kafka, lane) for lane in range(LANES)]
+    send_hours(kafka, range(6, 24), ["energy-b"])
+    await settle(kafka, *lanes)
+    send_hours(kafka, range(24, 26))
+    await settle(kafka, *lanes, start=False)
+    told = Told()
+    if when:
+        kafka.crash = 1, when
+        with pytest.raises(Crash):
+            await settle(kafka, release_lane(kafka, 0, most=3))
+    await settle(kafka, release_lane(kafka, 0, told))
+    assert len(released(kafka)) == before
+    state = json.loads(decoded(kafka, "ledger", 0)[-1]["body"])
+    assert state["windows"]["late"] == {"housing": 18 * 4}  # hours, homes of G1
+    assert when or told.late_readings == {"housing": 18 * 4}
 
 
 # -- plans --------------------------------------------------------------------------------------------

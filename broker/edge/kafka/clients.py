@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError as AioKafkaError
 from aiokafka.errors import SaslAuthenticationFailed
@@ -81,6 +82,11 @@ def consumer(
         fetch_max_bytes=16 * FETCH_PARTITION_BYTES,
         fetch_max_wait_ms=idle_ms,
     )
+
+
+def admin_client(settings: KafkaSettings) -> AIOKafkaAdminClient:
+    """For what a lane administers of its own topics."""
+    return AIOKafkaAdminClient(**_aiokafka(settings))
 
 
 def bulk_producer(

@@ -8,21 +8,28 @@ and output are committed in one transaction; after `LaneFenced` nothing but `sto
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, OffsetAndMetadata, TopicPartition
+from aiokafka.admin import RecordsToDelete
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from broker.core.errors import OperatorError, ProgrammerError
-from broker.edge.kafka.clients import FETCH_WAIT_MS, consumer, transactional_producer
+from broker.edge.kafka.clients import FETCH_WAIT_MS, admin_client, consumer, transactional_producer
 from broker.edge.kafka.fetched import Fetched, Records
 from broker.edge.kafka.settings import KafkaSettings
 
 Place = tuple[str, int]  # topic, partition
 
 STOP_SECONDS = 1.0
+TRIM_SECONDS, TRIM_WAIT_SECONDS = 60.0, 5.0
+
+_log = structlog.get_logger("broker")
 
 
 class LaneFenced(Exception):
@@ -147,6 +154,7 @@ class LaneWriter:
         self._transactional_id = transactional_id
         self._group = group
         self._producer: AIOKafkaProducer | None = None
+        self._next_trim = -math.inf
 
     async def start(self) -> None:
         """Fences the lane's former owner and settles its open transaction."""
@@ -180,6 +188,29 @@ class LaneWriter:
                     await self._producer.send_offsets_to_transaction(committed, self._group)
         except ProducerFenced as error:
             raise LaneFenced(self._transactional_id) from error
+
+    async def trim(self, before: Mapping[Place, int]) -> None:
+        """Deletes the records before these offsets, at most once a minute: what is left today goes tomorrow."""
+        if time.monotonic() < self._next_trim:
+            return
+        self._next_trim = time.monotonic() + TRIM_SECONDS
+        client = admin_client(self._settings)
+        try:
+            async with asyncio.timeout(TRIM_WAIT_SECONDS):
+                await client.start()
+                await client.delete_records(
+                    {TopicPartition(*place): RecordsToDelete(offset) for place, offset in before.items()}
+                )
+        except (KafkaError, TimeoutError) as error:
+            _log.warning(
+                "not_trimmed",
+                lane=self._transactional_id,
+                error=type(error).__name__,
+                must_act="nobody: tried again",
+            )
+        finally:
+            with suppress(KafkaError):
+                await client.close()
 
 
 @contextmanager
