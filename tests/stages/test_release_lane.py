@@ -264,8 +264,9 @@ async def stalled_after(hours: int, *policies: str) -> Kafka:
     lanes = [ingest_lane(kafka, lane) for lane in range(LANES)]
     send_hours(kafka, range(hours))
     await settle(kafka, *lanes)
-    kafka.now += 49 * HOUR
     send_hours(kafka, range(hours, 24), ["energy-a", "energy-c"])
+    await settle(kafka, *lanes, start=False)
+    kafka.now += 49 * HOUR
     await settle(kafka, *lanes, start=False)
     await settle(kafka, release_lane(kafka, 0))
     return kafka
