@@ -13,7 +13,7 @@ PYTHON_STAMP := $(VENV)/.installed
 KAFKA_STAMP := deploy/kafka/target/.resolved
 ARCHIVE_STAMP := deploy/kafka/target/.archived
 
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test check bench lock clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ demo: setup  ## run the main job on a synthetic territory and a real Kafka; Ctrl
 
 test: check  ## lint, check types and architecture, run all tests
 	@$(BIN)/pytest
+
+bench: setup  ## measure what the lanes reach on a real Kafka, on one core (some minutes)
+	@$(BIN)/python -m tests.bench
 
 check: setup  ## lint, check types and architecture only
 	@$(BIN)/ruff check
