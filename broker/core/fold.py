@@ -71,10 +71,9 @@ def retract(rows: pl.DataFrame, retractions: pl.DataFrame) -> pl.DataFrame:
 
     retractions: DataFrame[point, bits: UInt64, seq: Int64, from_ms: Int64 or null, and to_ms, granted_ms: Int64 or
     null, premises: Binary or null (these columns may be absent)]. One reaches rows of its point with row.seq < seq
-    and, where from_ms is given, row.start >= from_ms (an opening value's moment is its window's start, for which it
-    was given: a meter of a site that closed on the day before opens nothing), where to_ms is given, row.window < to_ms
-    or row.start < granted_ms (an opening value that a later window was given), and where premises is given, that
-    premises.
+    and, where they are given, of that premises, with row.start >= from_ms, and with row.window < to_ms or row.start
+    < granted_ms (an opening value that a later window was given). To from_ms the moment of an opening value is its
+    window's start, for which it was given: a site that closed before it opens nothing.
     Rows keep their order; a row whose mask becomes 0 stays and counts for nothing.
     """
     opens = pl.col("role") == OPENING

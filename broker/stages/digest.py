@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import json
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -23,8 +22,9 @@ from broker.core.plan import Domain, Plan, Stream
 from broker.core.readings import check, check_marks
 from broker.core.reasons import REASONS
 from broker.core.sealing import Sealer
+from broker.stages.books import BadRecord, bad_records
 from broker.stages.ports import Batch, Codec, Keys, Out
-from broker.stages.tables import BadRecord, LaneTables
+from broker.stages.tables import LaneTables
 from broker.stages.watermarks import Watermark, event_time, newest_events
 
 CONTRIBUTIONS = "contributions"
@@ -111,7 +111,7 @@ class Digester:
             {name: a.contributions for name, a in admissions.items()},
             {name: a.late for name, a in admissions.items()},
             watermark,
-            _bad_records(batch, stream, bad),
+            bad_records(batch, stream.partner, bad),
             tally,
             batch.offsets[0],
             batch.offsets[-1],
@@ -305,19 +305,3 @@ _NO_REASONS = pl.DataFrame(schema={"offset": pl.Int64, "reason": pl.String})
 
 def _no_schema(reasons: pl.DataFrame) -> pl.DataFrame:
     return reasons.select("offset", "reason", pl.lit(None, pl.Int64).alias("schema_id"))
-
-
-def _bad_records(batch: Batch, stream: Stream, bad: pl.DataFrame) -> list[BadRecord]:
-    """In the order of offsets. Bad records are few: this is the one loop over records, and only over those."""
-    return [
-        BadRecord(
-            stream.partner,
-            reason,
-            batch.topic,
-            batch.partition,
-            offset,
-            schema_id,
-            batch.values[bisect_left(batch.offsets, offset)],
-        )
-        for offset, reason, schema_id in bad.sort("offset").iter_rows()
-    ]

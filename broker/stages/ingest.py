@@ -24,9 +24,10 @@ from broker.core.calendar import Window, duration_ms
 from broker.core.plan import Domain, Stream
 from broker.core.readings import OLDEST
 from broker.core.retractions import consent_retractions, site_retractions
+from broker.stages.books import BadRecord
 from broker.stages.digest import Digest, Digester
 from broker.stages.ports import Batch, Clock, Keys, Out, Place, Reader, Writer, together
-from broker.stages.tables import CONSENT, CONTROL, SITES, BadRecord, Change, LaneTables, cut
+from broker.stages.tables import CONSENT, CONTROL, SITES, Change, LaneTables, cut
 from broker.stages.telemetry import Telemetry
 from broker.stages.waits import Waits
 from broker.stages.watermarks import Watermark, Watermarks

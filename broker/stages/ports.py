@@ -92,11 +92,21 @@ class Decoded(Protocol):
     def bad(self) -> pl.DataFrame: ...
 
 
+class Framed(Protocol):
+    """A batch as columns: the records of each schema that was asked for, with their offsets."""
+
+    @property
+    def frames(self) -> dict[str, pl.DataFrame]: ...
+
+
 class Codec(Protocol):
     """The schemas folder (`edge.schemas.SchemaFolder`)."""
 
     def encode(self, name: str, record: dict[str, Any]) -> bytes: ...
     def decode(self, value: bytes | None) -> tuple[str, dict[str, Any]]: ...
+    def decode_columns(
+        self, values: Sequence[bytes | None], offsets: Sequence[int], names: Sequence[str], *, max_bytes: int
+    ) -> Framed: ...
     def decode_readings(
         self,
         values: Sequence[bytes | None],

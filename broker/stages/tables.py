@@ -11,39 +11,23 @@ Invariants
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import polars as pl
 
 from broker.core.areas import AreaTree
-from broker.core.consent import SCHEMA as CONSENT_ROWS
 from broker.core.consent import ConsentTable
 from broker.core.control import ControlState
-from broker.core.errors import BrokerError, PartnerError
-from broker.core.partitioner import partition_for
+from broker.core.errors import BrokerError
 from broker.core.plan import Plan
 from broker.core.sites import SCHEMA as SITE_ROWS
 from broker.core.sites import SiteTable
+from broker.stages.books import BadRecord, Book
 from broker.stages.ports import Batch, Codec
 
 CONTROL = "control"
 SITES = "sites."
 CONSENT = "consent."
-
-
-@dataclass(frozen=True)
-class BadRecord:
-    """A record that goes to a partner's dead letters."""
-
-    partner: str
-    reason: str
-    topic: str
-    partition: int
-    offset: int
-    schema_id: int | None
-    value: bytes | None
 
 
 @dataclass(frozen=True)
@@ -77,20 +61,25 @@ def cut(batch: Batch, end: int) -> tuple[Part, Part]:
 
 @dataclass
 class _Partner:
-    """One partner's rows by delivery point, and the tables built from them.
+    """One partner's books, and the tables built from them.
 
-    doubtful: points whose latest record was no good; they have a site row that contests them.
+    sites_changed: points that must be looked at for retractions and problems, beside those of the book of sites;
+    stale: whether the site table must be built anew; level: the release level that it was built for.
     """
 
-    sites: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
-    consent: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
-    places: dict[str, tuple[str, int, int]] = field(default_factory=dict)
-    doubtful: set[tuple[str, str]] = field(default_factory=set)
+    sites: Book = field(default_factory=Book.of_sites)
+    consent: Book = field(default_factory=Book.of_consent)
     sites_changed: set[str] = field(default_factory=set)
-    consent_changed: set[str] = field(default_factory=set)
+    stale: bool = True
+    level: str | None = None
     site_table: SiteTable | None = None
     consent_table: ConsentTable = field(default_factory=ConsentTable.empty)
     heartbeat: int | None = None
+
+    @property
+    def doubtful(self) -> set[str]:
+        """Points of which none of the readings counts."""
+        return self.sites.doubtful | self.consent.doubtful
 
 
 @dataclass(frozen=True)
@@ -120,11 +109,19 @@ class LaneTables:
     def apply(self, batch: Batch) -> list[BadRecord]:
         """Takes records of the control, sites or consent topics; returns those that are no good."""
         if batch.topic == CONTROL:
-            return self._each(batch, "broker", self._control)
+            return self._control(batch)
         kind, _, partner = batch.topic.partition(".")
         book = self._partners.setdefault(partner, _Partner())
-        take = self._site if f"{kind}." == SITES else self._consent
-        return self._each(batch, partner, lambda *record: take(book, batch, *record))
+        doubted = book.doubtful
+        if f"{kind}." == SITES:
+            bad, _ = book.sites.take(batch, partner, self._codec, self.lanes)
+            book.stale = True
+        else:
+            bad, points = book.consent.take(batch, partner, self._codec, self.lanes)
+            book.heartbeat = max([*batch.timestamps, book.heartbeat or 0])
+            book.sites_changed |= points  # what they gave is taken back as if their sites were contested
+            book.stale |= book.doubtful != doubted
+        return bad
 
     def refresh(self) -> tuple[list[Change], list[BadRecord], bool]:
         """Builds anew what changed: the changes, sites that contradict each other, whether the plan changed."""
@@ -137,11 +134,10 @@ class LaneTables:
         changes = []
         for name in sorted(self._partners):
             book = self._partners[name]
-            if book.sites_changed or book.consent_changed or replanned:
-                changes.append(
-                    Change(name, book.site_table, _points(book.sites_changed), _points(book.consent_changed))
-                )
-                bad += self._build(name, book, plan.group_level)
+            sites = book.sites_changed | book.sites.changed
+            if sites or book.consent.changed or replanned:
+                changes.append(Change(name, book.site_table, _points(sites), _points(book.consent.changed)))
+                bad += self._build(name, book, plan.group_level, sites)
         return changes, bad, replanned
 
     def sites(self, partner: str) -> SiteTable | None:
@@ -158,122 +154,50 @@ class LaneTables:
         book = self._partners.get(partner)
         return book.heartbeat if book else None
 
-    # -- one record -----------------------------------------------------------------------------------
-
-    def _each(self, batch: Batch, partner: str, take: Callable[..., str | None]) -> list[BadRecord]:
+    def _control(self, batch: Batch) -> list[BadRecord]:
+        """Control records are few, and each may change the plan."""
         bad = []
-        columns = zip(batch.keys, batch.values, batch.offsets, batch.timestamps, strict=True)
-        for key, value, offset, timestamp in columns:
+        for value, offset in zip(batch.values, batch.offsets, strict=True):
             try:
-                reason = take(key, value, offset, timestamp)
+                name, record = self._codec.decode(value)
+                known = name == "control" and self.control.apply(
+                    record["kind"], record["name"], record["body"] or None
+                )
+                reason = "" if known else "wrong_schema"
             except BrokerError as error:
                 reason = error.reason
-            if reason is not None:
-                bad.append(BadRecord(partner, reason, batch.topic, batch.partition, offset, None, value))
+            if reason:
+                bad.append(BadRecord("broker", reason, batch.topic, batch.partition, offset, None, value))
         return bad
 
-    def _control(self, _key: bytes | None, value: bytes | None, _offset: int, _timestamp: int) -> str | None:
-        name, record = self._codec.decode(value)
-        if name != "control" or not self.control.apply(
-            record["kind"], record["name"], record["body"] or None
-        ):
-            return "wrong_schema"
-        return None
-
-    def _site(
-        self,
-        book: _Partner,
-        batch: Batch,
-        key: bytes | None,
-        value: bytes | None,
-        offset: int,
-        _timestamp: int,
-    ) -> str | None:
-        point = self._point(key)
-        if point is None:
-            return "wrong_partition"
-        book.sites_changed.add(point)
-        book.places[point] = (batch.topic, batch.partition, offset)
-        record = self._state(book, point, value, "site-history", "bad_site")
-        if record is None:
-            return "bad_site"
-        book.sites[point] = [
-            (point, *(site[name] for name in SITE_COLUMNS)) for site in record.get("sites", [])
-        ]
-        return None
-
-    def _consent(
-        self,
-        book: _Partner,
-        _batch: Batch,
-        key: bytes | None,
-        value: bytes | None,
-        _offset: int,
-        timestamp: int,
-    ) -> str | None:
-        book.heartbeat = max(timestamp, book.heartbeat or 0)
-        if key == HEARTBEAT:
-            return None
-        point = self._point(key)
-        if point is None:
-            return "wrong_partition"
-        book.consent_changed.add(point)
-        record = self._state(book, point, value, "consent-state", "bad_consent")
-        if record is None:
-            book.sites_changed.add(point)
-            return "bad_consent"
-        book.consent[point] = [
-            (point, *(state[name] for name in CONSENT_COLUMNS)) for state in record.get("purposes", [])
-        ]
-        return None
-
-    def _point(self, key: bytes | None) -> str | None:
-        """The delivery point, or None where the record lies in another partition than its key's."""
-        if key is None or partition_for(key, self.lanes) != self._partition:
-            return None
-        return key.decode(errors="replace")
-
-    def _state(
-        self, book: _Partner, point: str, value: bytes | None, schema: str, reason: str
-    ) -> dict[str, Any] | None:
-        """The record, {} for a tombstone; None, and the point in doubt, where it is no good."""
-        book.doubtful.discard((point, reason))
-        if value is None:
-            return {}
-        try:
-            name, record = self._codec.decode(value)
-        except PartnerError:
-            name, record = "", {}
-        if name != schema or record["delivery_point"] != point:
-            book.doubtful.add((point, reason))
-            return None
-        return record
-
-    # -- tables ---------------------------------------------------------------------------------------
-
-    def _build(self, name: str, book: _Partner, level: str | None) -> list[BadRecord]:
-        book.consent_table = ConsentTable.build(_frame(book.consent, CONSENT_ROWS))
+    def _build(self, name: str, book: _Partner, level: str | None, changed: set[str]) -> list[BadRecord]:
+        if book.consent.changed:
+            book.consent_table = ConsentTable.build(book.consent.rows)
         if level is None:
             return []  # what changed stays so: its problems are said when a product runs
-        changed, book.sites_changed, book.consent_changed = book.sites_changed, set(), set()
-        rows = dict(book.sites)
-        rows.update({point: [(point, None, None, "", "", "", None)] for point, _ in book.doubtful})
-        book.site_table, problems = SiteTable.build(_frame(rows, SITE_ROWS), name, self._areas, level)
-        doubtful = {point for point, _ in book.doubtful}
+        for changes in (book.sites.changed, book.consent.changed, book.sites_changed):
+            changes.clear()
+        if not book.stale and level == book.level:
+            return []  # with the table its pseudonyms would go
+        doubtful = pl.DataFrame(
+            {"delivery_point": sorted(book.doubtful)}, schema={"delivery_point": pl.String}
+        )
+        contested = doubtful.select(
+            pl.lit("" if n in ("premises", "area", "segment") else None, kind).alias(n)
+            if n != "delivery_point"
+            else pl.col(n)
+            for n, kind in SITE_ROWS.items()
+        )
+        rows = pl.concat([book.sites.rows.join(doubtful, on="delivery_point", how="anti"), contested])
+        book.site_table, problems = SiteTable.build(rows, name, self._areas, level)
+        book.stale, book.level = False, level
         return [
-            BadRecord(name, reason, *book.places[point], None, point.encode())
+            BadRecord(
+                name, reason, SITES + name, self._partition, book.sites.offsets[point], None, point.encode()
+            )
             for point, reason in problems.iter_rows()
-            if point in changed and point not in doubtful
+            if point in changed and point not in book.doubtful
         ]
-
-
-HEARTBEAT = b"heartbeat"
-SITE_COLUMNS = tuple(SITE_ROWS)[1:]
-CONSENT_COLUMNS = tuple(CONSENT_ROWS)[1:]
-
-
-def _frame(rows: dict[str, list[tuple[Any, ...]]], schema: pl.Schema) -> pl.DataFrame:
-    return pl.DataFrame([row for each in rows.values() for row in each], schema=schema, orient="row")
 
 
 def _points(changed: set[str]) -> pl.Series:

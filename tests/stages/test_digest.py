@@ -37,9 +37,10 @@ from polars.testing import assert_frame_equal
 from broker.core.admission import NO_MARK
 from broker.core.readings import OLDEST
 from broker.core.reasons import REASONS, outcome
+from broker.stages.books import BadRecord
 from broker.stages.digest import Digest, Digester
 from broker.stages.ports import Out
-from broker.stages.tables import BadRecord, LaneTables
+from broker.stages.tables import LaneTables
 from broker.stages.watermarks import Watermark
 
 PARTNER = "energy-a"

@@ -25,7 +25,8 @@ from lane_world import (
 )
 
 from broker.core.reasons import REASONS
-from broker.stages.tables import BadRecord, LaneTables
+from broker.stages.books import BadRecord
+from broker.stages.tables import LaneTables
 
 PARTNER = "energy-a"
 POINT, OTHER, THIRD = points(PARTNER, 0)
@@ -225,6 +226,23 @@ def test_only_what_changed_is_built_again() -> None:
     before = found.sites(PARTNER)
     assert found.refresh() == ([], [], False)
     assert found.sites(PARTNER) is before
+
+
+def test_a_change_of_consent_leaves_the_site_table_and_its_pseudonyms_alone() -> None:
+    found = running()
+    put_sites(found, (POINT, GOOD))
+    found.refresh()
+    before = found.sites(PARTNER)
+    put_consent(found, (POINT, consent(POINT, withdrawn_at=DAY)))
+    (change,), _, _ = found.refresh()
+    assert change.consent.to_list() == [POINT]
+    assert found.sites(PARTNER) is before
+    put(found, "control", (None, control("activation", "more", activation_body(policy("more")))))
+    assert found.refresh()[2]
+    assert found.sites(PARTNER) is before
+    put_consent(found, (POINT, b"garbage"))  # but not where the record puts its point in doubt
+    found.refresh()
+    assert outcome(found, POINT) == "contested_site"
 
 
 def test_a_heartbeat_is_a_sign_of_life_and_nothing_else() -> None:
