@@ -12,8 +12,8 @@ Invariants
   at one premises add up. This rule and the one before judge the same rows (those that last write wins
   leaves), so neither shields a row from the other.
 - Registers: see `registers`.
-- `covered` of a line is the time (ms) that its intervals fill; a register's consumption covers the whole
-  window. Where an interval may cross the border (`assign: start`) see `_covered`.
+- `covered` of a line is the time (ms) that its intervals fill; where an interval may cross the border (`assign:
+  start`) see `_covered`. A register's line is there without a value, too, where nothing is known of the window.
 - Area and segment of a line are those of its earliest row that counts.
 - The result does not depend on the order of the rows or on how they are cut into chunks, and for each bit
   has at most one row per (line, premises).
@@ -46,7 +46,7 @@ def roll_up(rows: pl.DataFrame, domain: Domain, window: Window, closed: int | No
     """Fold the rows (frame ROWS) of one base window, retractions already applied, into its roll-up (frame
     ROLLUP).
 
-    value: in the stream's smallest unit; covered: ms; sorted by premises, measure, kind, net, point, mask.
+    value: in the stream's smallest unit; covered: ms, or LOST; sorted by premises, measure, kind, net, point, mask.
     Rows of other windows are ignored. closed: the place of the record that closed the window, which `seq`
     then holds; without it, `seq` is the highest place of the line's rows.
     """

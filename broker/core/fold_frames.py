@@ -54,8 +54,13 @@ ROLLUP: Final = pl.Schema(
         "seq": pl.Int64,
     }
 )
-"""[window, end) is the base window; covered in ms; seq: the place that a retraction must follow to reach
-the row."""
+"""[window, end) is the base window; covered in ms, or LOST; value: null where nothing is known of the window;
+seq: the place that a retraction must follow to reach the row. A register's row may cover base windows before
+its own, too (see `registers`)."""
+
+LOST: Final = -(2**48)
+"""Instead of `covered`: a part of what was used until the window's end is in no window. So far below zero that no
+sum that holds it reaches any coverage; 30,000 of them fit int64."""
 
 LINE: Final = ["point", "measure", "kind", "net"]
 """What one stream says of one delivery point."""

@@ -11,6 +11,9 @@ Source: design, *Values*. Invariants
 
       Σ over partners  min over the partner's lines  Σ over base windows  covered of the line
 
+  A register's difference may cover base windows before its own (see `registers`), as far as they lie in the
+  product's window; where only the dates of `days` count, it is of its own date or of none. A window that is
+  LOST makes every sum that holds it incomplete.
   Points of one partner stand side by side, so each must be complete: a second meter that died makes the home
   incomplete, not frugal. Partners follow one another (a supplier switch; the fold leaves no moment to two of
   them), so their times add up. A partner that gives a home a new delivery point inside a window makes it
@@ -57,13 +60,13 @@ class Units:
     """The premises of one product's window, in all release groups that the roll-ups held.
 
     frames: per input DataFrame[home, premises, holding, partner, area, segment, value, total, peak, n], one
-    row per part: value, the part's; total, peak (largest base-window total) and n (base windows with data),
-    the premises'; values in the input's smallest unit. home: Int64, a number that rows share iff they are of
-    the same premises and release group, ascending with the premises. eligible: DataFrame[premises, area,
-    segment], the premises complete in all inputs (`join: premises`) or in any (`join: none`, except where
-    inputs disagree about the place). incomplete, contested: premises that do not count, and why; with
-    `join: none` counted per input. Complete but contested is contested. disagreeing: the partners that serve
-    the contested, sorted.
+    row per part: value, the part's; total, peak (largest base-window total; a register's difference over
+    several is one) and n (base windows with data), the premises'; values in the input's smallest unit.
+    home: Int64, a number that rows share iff they are of the same premises and release group, ascending with
+    the premises. eligible: DataFrame[premises, area, segment], the premises complete in all inputs (`join:
+    premises`) or in any (`join: none`, except where inputs disagree about the place). incomplete, contested:
+    premises that do not count, and why; with `join: none` counted per input. Complete but contested is
+    contested. disagreeing: the partners that serve the contested, sorted.
     """
 
     product: Product
@@ -137,9 +140,13 @@ class Units:
 
 @dataclass(frozen=True)
 class _Taken:
-    """The rows of one input's streams; value and covered are null where the day does not count. need: ms."""
+    """The rows of one input's streams; value and covered are null where the day does not count.
+
+    bases: the starts of the base windows that count, ascending; need: ms.
+    """
 
     rows: pl.DataFrame
+    bases: list[int]
     need: int
 
 
@@ -200,7 +207,8 @@ def _taken(rollups: pl.DataFrame, name: str, product: Product, domain: Domain, w
             pl.col("kind") == spec.kind,
             pl.col("partner").is_in(sorted(spec.partners)),
         )
-        .select("window", *_WHO, "point", "net", "partner", "holding", *_PLACE, "value", "covered")
+        .with_columns(pl.min_horizontal("covered", pl.col("end") - window.start))
+        .select("window", "end", *_WHO, "point", "net", "partner", "holding", *_PLACE, "value", "covered")
         .collect()
     )
     bases = domain.calendar.bases(window, domain.base)
@@ -208,10 +216,12 @@ def _taken(rollups: pl.DataFrame, name: str, product: Product, domain: Domain, w
         dates = product.references[spec.days]
         bases = [base for base in bases if domain.calendar.date(base.start) in dates]
         counts = pl.col("window").is_in([base.start for base in bases])
+        if spec.kind == "register":  # a difference over several dates is none of them
+            counts &= pl.col("covered").is_between(0, pl.col("end") - pl.col("window"))
         mine = mine.with_columns(pl.when(counts).then(pl.col("value", "covered")))
     time = sum(base.end - base.start for base in bases)
     share = product.policy.coverage
-    return _Taken(mine, -(-time * share.numerator // share.denominator))
+    return _Taken(mine, [base.start for base in bases], -(-time * share.numerator // share.denominator))
 
 
 def _lines(rows: pl.DataFrame) -> pl.DataFrame:
@@ -220,11 +230,20 @@ def _lines(rows: pl.DataFrame) -> pl.DataFrame:
         pl.col("partner", "holding").first(),
         pl.col("value", "covered").sum(),
         pl.col("value").max().alias("peak"),
-        pl.col("value").count().cast(pl.Int64).alias("n"),
+        _spans().sum().alias("n"),
+        pl.col("covered").count().alias("seen"),
         pl.col("window").min().alias("first"),
         # The fold leaves a line one row per base window, so that there is but one earliest.
         pl.col(*_PLACE).get(pl.col("window").arg_min()),
     )
+
+
+def _spans() -> pl.Expr:
+    """How many base windows a row's value is of: its own, and those before it that a register's difference covers;
+    0 without a value. Rounded: a day may have 23 or 25 hours."""
+    length = pl.col("end") - pl.col("window")
+    covered = ((pl.col("covered") + length // 2) // length).clip(lower_bound=1)
+    return pl.when(pl.col("value").is_not_null()).then(covered).otherwise(0)
 
 
 def _numbered(lines: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
@@ -242,7 +261,7 @@ def _numbered(lines: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
 
 def _complete(lines: pl.DataFrame, taken: _Taken) -> pl.DataFrame:
     """Parts of the complete homes of one input: the columns of its frame without the place."""
-    counted = lines.filter(pl.col("n") > 0)
+    counted = lines.filter(pl.col("seen") > 0)
     several = counted["home"].is_duplicated()
     single = counted.filter(~several & (counted["covered"] >= taken.need)).with_columns(total="value")
     columns = [*_PART, "value", "total", "peak", "n"]
@@ -257,21 +276,19 @@ def _several_lines(lines: pl.DataFrame, taken: _Taken) -> pl.DataFrame:
     homes = lines.select("home", *_WHO).unique("home")
     # Equal premises have equal hashes: what this filter leaves out belongs to none of them.
     likely = pl.col("premises").hash().is_in(homes["premises"].hash().implode())
-    by_base = (
-        taken.rows.filter(likely & pl.col("value").is_not_null())
-        .join(homes, on=_WHO)
-        .group_by("home", "window")
-        .agg(pl.col("value").sum())
+    known = taken.rows.filter(likely & pl.col("value").is_not_null()).join(homes, on=_WHO)
+    by_base = known.group_by("home", "window").agg(pl.col("value").sum())
+    sizes = by_base.group_by("home").agg(
+        pl.col("value").sum().alias("total"), pl.col("value").max().alias("peak")
     )
-    totals = by_base.group_by("home").agg(
-        pl.col("value").sum().alias("total"),
-        pl.col("value").max().alias("peak"),
-        pl.len().cast(pl.Int64).alias("n"),
-    )
-    parts = lines.group_by(_PART).agg(pl.col("value").sum(), pl.col("covered").min())
+    last = pl.Series("last", taken.bases, dtype=pl.Int64).search_sorted(known["window"]).cast(pl.Int64)
+    span = pl.int_ranges(last - _spans() + 1, last + 1).alias("base")
+    times = known.select("home", span).explode("base").group_by("home").agg(n=pl.col("base").n_unique())
+    parts = lines.group_by(_PART).agg(pl.col("value", "n").sum(), pl.col("covered").min())
     covered = parts.group_by("home").agg(pl.col("covered").sum())
     whole = covered.filter(pl.col("covered") >= taken.need)
-    return _only(parts, whole).join(totals, on="home")
+    totals = sizes.join(times.cast({"n": pl.Int64}), on="home")
+    return _only(parts.filter(pl.col("n") > 0).drop("n"), whole).join(totals, on="home")
 
 
 def _places(lines: pl.DataFrame) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import polars as pl
 from hypothesis import strategies as st
 
 from broker.core.calendar import HOUR, Calendar, Window
-from broker.core.fold_frames import ROLLUP, ROWS
+from broker.core.fold_frames import LOST, ROLLUP, ROWS
 from broker.core.plan import Domain
 
 DAY = 24 * HOUR
@@ -19,7 +19,7 @@ AREAS = ["iris-1", "iris-2"]
 SEGMENTS = ["home", "shop"]
 Row = dict[str, Any]
 Line = tuple[bytes, str, str, bool]
-Total = tuple[str, str, int, int]  # area, segment, value, covered
+Total = tuple[str, str, int | None, int]  # area, segment, value, covered
 
 
 def name(text: str) -> bytes:
@@ -164,36 +164,49 @@ def expected_registers(rows: Iterable[Row], bit: int, max_gap: int) -> dict[tupl
     for line, members in lines.items():
         step = _step(members, max_gap)
         if step is not None:
-            opening, closing, value = step
-            claims[claim_of(opening)].append((line, opening, closing["start"] > WINDOW.start, value))
+            claims[claim_of(step[1])].append((line, *step))
     found = {}
     for steps in claims.values():
-        reading = {opening["partner"] for _, opening, own, _ in steps if own}
-        claiming = reading or {opening["partner"] for _, opening, _, _ in steps}
-        for line, opening, _, value in steps:
-            if claiming == {opening["partner"]}:
-                place = opening["area"], opening["segment"]
-                found[line, opening["premises"]] = (*place, value, WINDOW.end - WINDOW.start)
+        best = max(standing for _, standing, *_ in steps)
+        claiming = {look["partner"] for _, standing, look, *_ in steps if standing == best}
+        for line, _, look, value, covered in steps:
+            if look["partner"] in claiming and not (best == 2 and len(claiming) > 1):
+                found[line, look["premises"]] = look["area"], look["segment"], value, covered
     return found
 
 
-def _step(members: list[Row], max_gap: int) -> tuple[Row, Row, int] | None:
+def _step(members: list[Row], max_gap: int) -> tuple[int, Row, int | None, int] | None:
+    """How well a line is known (2: taken, 1: lost, 0: silent), the reading that places it, value, covered."""
+
     def last(until: int) -> Row | None:
         before = [each for each in members if each["start"] <= until]
-        best = max(before, key=lambda each: (each["start"], each["order"]), default=None)
-        return best if best is not None and until - best["start"] <= max_gap else None
+        return max(before, key=lambda each: (each["start"], each["order"]), default=None)
 
     opening, closing = last(WINDOW.start), last(WINDOW.end)
-    if opening is None or closing is None or opening["premises"] != closing["premises"]:
+    if opening is not None and WINDOW.start - opening["start"] > max_gap:
+        opening = None
+    if closing is None or closing["start"] <= WINDOW.start:
+        return None if opening is None else (0, opening, None, 0)
+    value = None if opening is None else _difference(opening, closing)
+    if opening is None or value is None or WINDOW.end - closing["start"] > max_gap:
+        return 1, closing, None, LOST
+    boundary = WINDOW.start
+    while boundary - DAY >= opening["start"]:
+        boundary -= DAY
+    return 2, opening, value, WINDOW.end - boundary
+
+
+def _difference(opening: Row, closing: Row) -> int | None:
+    if opening["premises"] != closing["premises"]:
         return None
-    value = closing["value"] - opening["value"]
+    value: int = closing["value"] - opening["value"]
     if value >= 0 or opening["net"]:
-        return opening, closing, value
+        return value
     size = opening["register_size"]
     if size is None or size != closing["register_size"]:
         return None
     value += size
-    return (opening, closing, value) if 0 <= value < size / 2 else None
+    return value if 0 <= value < size / 2 else None
 
 
 @st.composite

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
 import pytest
 from fold_worlds import DAY, WINDOW, Row, domain, frame, name, row, totals_of
 from hypothesis import given, settings
@@ -9,14 +12,22 @@ from hypothesis import strategies as st
 
 from broker.core.calendar import HOUR, Window
 from broker.core.fold import roll_up
+from broker.core.fold_frames import LOST
 
 P2 = name("p2")
 
 
-def steps(*rows: Row, max_gap: int = DAY, bit: int = 0) -> dict[bytes, int]:
-    """Consumption per point; `row` gives readings at hours of the window."""
+def known(*rows: Row, max_gap: int = DAY, bit: int = 0) -> dict[bytes, tuple[int | None, int]]:
+    """(value, covered) per point; `row` gives readings at hours of the window."""
     rolled = roll_up(frame(rows), domain(max_gap=max_gap), WINDOW)
-    return {line[0]: total[2] for (line, _), total in totals_of(rolled, bit).items()}
+    return {line[0]: total[2:] for (line, _), total in totals_of(rolled, bit).items()}
+
+
+def steps(*rows: Row, max_gap: int = DAY, bit: int = 0) -> dict[bytes, int]:
+    """Consumption per point that has one."""
+    found = known(*rows, max_gap=max_gap, bit=bit)
+    assert all((value is None) == (covered <= 0) for value, covered in found.values())
+    return {point: value for point, (value, _) in found.items() if value is not None}
 
 
 P1 = name("p1")
@@ -53,9 +64,63 @@ def test_a_meter_without_opening_gives_none() -> None:
     assert steps(row(1, value=10), row(24, value=15)) == {}
 
 
-def test_a_silent_meter_gives_none_once_the_gap_is_over() -> None:
-    assert steps(row(0, value=10), max_gap=DAY) == {P1: 0}
-    assert steps(row(-1, value=10), max_gap=DAY) == {}
+SILENT, UNTAKEN = (None, 0), (None, LOST)
+
+
+@pytest.mark.parametrize("last", [0, -1, -24])
+def test_a_meter_without_a_reading_in_the_window_gives_none_and_never_a_zero(last: int) -> None:
+    assert known(row(last - 5, value=3), row(last, value=10), max_gap=DAY) == {P1: SILENT}
+    assert known(row(-25, value=10), max_gap=DAY) == {}
+
+
+def test_a_reading_at_the_windows_end_is_its_own_and_shows_that_nothing_was_used() -> None:
+    assert known(row(0, value=10), row(24, value=10)) == {P1: (0, DAY)}
+    assert known(row(0, value=10), row(1, value=10)) == {P1: (0, DAY)}
+
+
+@pytest.mark.parametrize(
+    ("opening", "days"), [(0, 1), (-1, 1), (-23, 1), (-24, 2), (-25, 2), (-47, 2), (-48, 3), (-49, 0)]
+)
+def test_the_first_reading_after_a_hole_takes_the_whole_difference_and_covers_the_hole(
+    opening: int, days: int
+) -> None:
+    found = known(row(opening, value=10), row(22, value=70), max_gap=2 * DAY)
+    assert found == {P1: (60, days * DAY) if days else UNTAKEN}
+
+
+def test_a_hole_covers_the_days_that_clocks_make_longer_or_shorter() -> None:
+    paris = domain(timezone="Europe/Paris", max_gap=2 * DAY)
+    for month, change in ((3, 23), (10, 25)):
+        start, middle, end = (
+            int(datetime(2026, month, day, tzinfo=ZoneInfo("Europe/Paris")).timestamp() * 1000)
+            for day in ((29, 30, 31) if month == 3 else (25, 26, 27))
+        )
+        assert middle - start == change * HOUR
+        window = Window(middle, end)
+        rows = [
+            row(0, value=value) | {"window": middle, "start": at, "end": at}
+            for at, value in ((start, 10), (end, 15))
+        ]
+        (total,) = totals_of(roll_up(frame(rows), paris, window), 0).values()
+        assert total[2:] == (5, (change + 24) * HOUR)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [row(1, value=10), row(24, value=15)],  # nothing at the start
+        [row(-25, value=10), row(24, value=15)],  # too long before it
+        [row(0, value=90), row(24, value=5)],  # a reset
+        [row(0, value=10), row(24, value=15, premises=name("h2"))],  # somebody else's
+    ],
+)
+def test_a_difference_that_cannot_be_taken_is_lost_and_not_forgotten(rows: list[Row]) -> None:
+    assert known(*rows) == {P1: UNTAKEN}
+
+
+def test_a_last_reading_too_far_from_the_end_is_lost() -> None:
+    assert known(row(0, value=10), row(17, value=15), max_gap=6 * HOUR) == {P1: UNTAKEN}
+    assert known(row(0, value=10), row(18, value=15), max_gap=6 * HOUR) == {P1: (5, DAY)}
 
 
 def test_a_measure_without_a_gap_takes_readings_on_the_edges_only() -> None:
@@ -132,6 +197,19 @@ def test_two_former_suppliers_do_not_make_a_frugal_home() -> None:
     assert steps(row(0, value=10), row(0, value=5, point=P2, partner="b")) == {}
 
 
+def test_a_successors_first_reading_takes_nothing_from_its_predecessor_and_is_lost_without_one() -> None:
+    first = row(12, value=5, point=P2, partner="b")
+    assert known(row(0, value=10), row(12, value=15), first) == {P1: (5, DAY)}
+    assert known(row(0, value=10), first) == {P2: UNTAKEN}
+
+
+def test_a_second_register_that_is_lost_is_not_hidden_by_the_first() -> None:
+    assert known(row(0, value=10), row(24, value=15), row(12, value=5, point=P2)) == {
+        P1: (5, DAY),
+        P2: UNTAKEN,
+    }
+
+
 def test_two_registers_of_one_partner_both_count() -> None:
     second = [row(h, value=v, point=P2) for h, v in ((0, 5), (24, 9))]
     assert steps(row(0, value=10), row(24, value=15), *second) == {P1: 5, P2: 4}
@@ -140,7 +218,7 @@ def test_two_registers_of_one_partner_both_count() -> None:
 def test_a_silent_second_register_stays_when_a_former_supplier_goes() -> None:
     rows = row(0, value=10), row(24, value=15), row(0, value=7, point=P2)
     former = row(0, value=3, point=name("p3"), partner="b")
-    assert steps(*rows) == steps(*rows, former) == {P1: 5, P2: 0}
+    assert known(*rows) == known(*rows, former) == {P1: (5, DAY), P2: SILENT}
 
 
 @settings(max_examples=25, deadline=None)
