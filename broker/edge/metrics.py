@@ -25,7 +25,7 @@ LATE = Counter(
     registry=REGISTRY,
 )  # fmt: skip
 LAG = Gauge(
-    "broker_lag_records", "Records of an input partition that were not read yet.", ["topic", "partition"],
+    "broker_lag_records", "Records of a partition that its lane has not read yet.", ["topic", "partition"],
     registry=REGISTRY,
 )  # fmt: skip
 WATERMARK = Gauge(
@@ -33,7 +33,8 @@ WATERMARK = Gauge(
     ["topic", "partition"], registry=REGISTRY,
 )  # fmt: skip
 WATERMARK_DELAY = Gauge(
-    "broker_watermark_delay_seconds", "How far a partner's stream is behind the most advanced one of its domain.",
+    "broker_watermark_delay_seconds",
+    "How far a partner's stream is behind the most advanced one of its domain; without any mark, since it began.",
     ["domain", "topic", "lane"], registry=REGISTRY,
 )  # fmt: skip
 OPEN_WINDOWS = Gauge(
@@ -130,9 +131,10 @@ class Telemetry:
             OPEN_WINDOWS.labels(name, partition).set(windows.open_count(name))
             marks = {stream.topic: windows.watermark(stream) for stream in domain.streams}
             known = [mark for mark in marks.values() if mark > NEVER]
+            began = min(product.active_from for product in domain.products)
             for topic, mark in marks.items():
-                if mark > NEVER:
-                    WATERMARK_DELAY.labels(name, topic, partition).set((max(known) - mark) / 1000)
+                delay = max(known, default=began) - (mark if mark > NEVER else began)
+                WATERMARK_DELAY.labels(name, topic, partition).set(delay / 1000)
 
 
 ACTORS = {

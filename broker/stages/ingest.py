@@ -117,6 +117,8 @@ class IngestLane:
         self._read |= {place: offset for place, (offset, _) in moved.items()}
         self._ever_read |= moved.keys()
         self._report(digests)
+        for (topic, partition), records in (await self._reader.behind()).items():
+            self._telemetry.lag(topic, partition, records)
 
     # -- control, sites, consent ----------------------------------------------------------------------
 

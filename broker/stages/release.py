@@ -105,6 +105,8 @@ class ReleaseLane:
                     await self._close(records[taken - 1][0] + 1)
                 records = records[taken:]
             self._telemetry.release_lane(self._partition, self._plan, self._windows)
+        for (topic, partition), count in (await self._reader.behind()).items():
+            self._telemetry.lag(topic, partition, count)
 
     # -- folding --------------------------------------------------------------------------------------
 

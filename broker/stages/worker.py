@@ -165,6 +165,7 @@ def make_app(
         datadir=str(data),
         web_enabled=web is not None,
         web_host=host,
+        web_bind=host,  # Faust would listen on all addresses of the machine
         web_port=port,
         worker_redirect_stdouts=False,
     )

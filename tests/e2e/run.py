@@ -65,12 +65,16 @@ class Worker:
 
     def readings(self) -> int:
         """Readings that it has dealt with, by its own metrics page."""
+        lines = self.metrics().splitlines()
+        return round(sum(float(x.split()[-1]) for x in lines if x.startswith("broker_readings_total")))
+
+    def metrics(self) -> str:
+        """Its metrics page; empty while it starts."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=2) as page:
-                lines = page.read().decode().splitlines()
+                return str(page.read().decode())
         except (urllib.error.URLError, TimeoutError, ConnectionError):
-            return 0
-        return round(sum(float(x.split()[-1]) for x in lines if x.startswith("broker_readings_total")))
+            return ""
 
     def stop(self) -> tuple[int, float]:
         """SIGTERM: its exit status, and after how many seconds."""

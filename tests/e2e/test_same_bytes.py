@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 from run import Running, dry_run, sent_by, tally, territory
 
+from broker.edge.metrics import REGISTRY
 from broker.partner.send import StreamSender, send_step
 from broker.sim import TerritorySpec, World, generate
 
@@ -26,6 +27,7 @@ SPEC = TerritorySpec(
     half_hourly=(1, 10, 1),
 )
 DAILY = "energy-water-daily"
+ONLY_IN_TROUBLE = {"broker_partner_paused", "broker_stream_stalled"}
 RELEASES = {DAILY: 2 * SPEC.days, "underheating-monthly": 2, "vacancy-monthly": 2}
 
 Senders = Mapping[str, StreamSender]
@@ -42,6 +44,7 @@ class Result:
 
     out: dict[str, list[tuple[bytes | None, bytes | None]]]
     counts: dict[str, Counter[str]]
+    metrics: str = ""
 
 
 def result(running: Running, world: World) -> Result:
@@ -84,6 +87,18 @@ def send_partner_after_partner(world: World, senders: Senders) -> None:
         senders[partner].outbox.close()
 
 
+def samples_of(page: str) -> dict[str, float]:
+    lines = (line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in lines}
+
+
+def metrics_without_lag(running: Running) -> str:
+    """The workers' metrics pages, once they say that nothing is left to read; empty before."""
+    page = "".join(worker.metrics() for worker in running.workers.values())
+    lag = {value for name, value in samples_of(page).items() if name.startswith("broker_lag_records")}
+    return page if lag == {0} else ""
+
+
 @pytest.fixture(scope="module")
 def live(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, Result]]:
     """The plain case: an ingest worker and a release worker are there, partners send day by day."""
@@ -93,9 +108,23 @@ def live(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
         running.tables(world)
         send_days(world, running.senders(world), range(SPEC.days + 1))
         found = result(running, world)
+        found = replace(found, metrics=running.until(lambda: metrics_without_lag(running), "no lag"))
         for name in list(running.workers):
             stopped_in_order(*running.leave(name))
         yield running, found
+
+
+def test_the_metrics_page_shows_the_run_and_that_nothing_is_left_unread(
+    live: tuple[Running, Result],
+) -> None:
+    samples = samples_of(live[1].metrics)
+    read = sum(value for name, value in samples.items() if name.startswith("broker_readings_total"))
+    assert read == sum(counts["read"] for counts in live[1].counts.values())
+    for metric in REGISTRY.collect():
+        if metric.name not in ONLY_IN_TROUBLE:
+            assert any(name.startswith(metric.name) for name in samples), metric.name
+    lag = [name for name in samples if name.startswith("broker_lag_records")]
+    assert len(lag) > SPEC.lanes * len(live[1].counts)
 
 
 def test_through_kafka_and_from_files_the_same_input_gives_the_same_tables(

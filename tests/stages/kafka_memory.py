@@ -136,6 +136,9 @@ class MemoryReader:
     async def position(self, place: Place) -> int:
         return self._positions[place]
 
+    async def behind(self) -> dict[Place, int]:
+        return {place: self._kafka.ends[place] - at for place, at in self._positions.items()}
+
     @property
     def assigned(self) -> frozenset[Place]:
         return frozenset(self._positions)

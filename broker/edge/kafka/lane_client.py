@@ -125,6 +125,13 @@ class LaneReader:
         """Offset of the next record that `poll` will hand out."""
         return int(await self._reader().position(TopicPartition(*place)))
 
+    async def behind(self) -> dict[Place, int]:
+        """How many records of each assigned place lie in Kafka unread, as far as the last fetches told."""
+        ends = {place: self._reader().highwater(TopicPartition(*place)) for place in self._assigned}
+        return {
+            place: max(0, end - await self.position(place)) for place, end in ends.items() if end is not None
+        }
+
     @property
     def assigned(self) -> frozenset[Place]:
         return frozenset(self._assigned)
