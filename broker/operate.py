@@ -63,12 +63,12 @@ def sign_one(folder: TerritoryFolder, product: str, partner: str, signer: Signer
 
 def check_runnable(folder: TerritoryFolder, record: Record) -> None:
     """Raises Refused where the product may not run: before it is announced, rather than in every lane after."""
-    _, product, body = record
-    bodies = {name: partner for _, name, partner in partner_records(folder)}
+    _, name, body = record
+    bodies = {partner: said for _, partner, said in partner_records(folder)}
     areas = AreaTree.from_rows(folder.territory.areas.hierarchy, folder.areas)
-    _, left_out = ControlState(bodies, {product: body}).plan(areas, folder.territory.timezone)
+    _, left_out = ControlState(bodies, {name: body}).plan(areas, folder.territory.timezone)
     if left_out:
-        raise Refused("not_agreed", "; ".join(left_out[product]), where=product)
+        raise Refused("not_agreed", "; ".join(left_out[name]), where=name)
 
 
 def policies(folder: TerritoryFolder) -> list[Policy]:
@@ -89,7 +89,8 @@ def partner_records(folder: TerritoryFolder) -> list[Record]:
 
 
 def activation_record(folder: TerritoryFolder, product: str, active_from: str) -> Record:
-    """The record that lets a product run from `active_from` (local date, or ISO 8601 with an offset)."""
+    """The record that lets a product's version run from `active_from` (local date, or ISO 8601 with an offset); the
+    version before it keeps the windows that start before."""
     policy, text = _policy_of(folder, product)
     notes = {partner: folder.agreements.get(note_name(policy, partner)) for partner in partners_of(policy)}
     body = {
@@ -102,7 +103,7 @@ def activation_record(folder: TerritoryFolder, product: str, active_from: str) -
             if reference.file in folder.references
         },
     }
-    return "activation", product, body
+    return "activation", f"{product}@{policy.version}", body
 
 
 def _policy_of(folder: TerritoryFolder, product: str) -> tuple[Policy, str]:

@@ -103,7 +103,8 @@ def activate(
     secrets: Path | None,
     as_json: bool,
 ) -> None:
-    """Let PRODUCT run from a window's start on. Every contributing partner must have signed its policy.
+    """Let PRODUCT run from a window's start on. Every contributing partner must have signed its policy. A version
+    that runs already keeps the windows that begin before: they are released as it says, the last one too.
 
     \b
     Example:

@@ -12,6 +12,7 @@ Invariants
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -75,6 +76,8 @@ class _ActivationBody(_Body):
     references: dict[str, str] = {}
 
 
+KEY: Final = re.compile(r"[a-z0-9-]{1,63}@[1-9][0-9]{0,8}", re.ASCII)
+"""The name of an activation: product and version. Each version has its own record, so that compaction keeps both."""
 BODIES: Final[dict[str, type[_Body]]] = {"partner": _PartnerBody, "activation": _ActivationBody}
 
 
@@ -82,7 +85,7 @@ BODIES: Final[dict[str, type[_Body]]] = {"partner": _PartnerBody, "activation": 
 class ControlState:
     """Latest body of each control record, by name.
 
-    partners: name → {holding, streams, agreement_key, consent?}; activations: product → {policy (YAML text),
+    partners: name → {holding, streams, agreement_key, consent?}; activations: product@version → {policy (YAML text),
     agreements {partner: note}, active_from (ms), references {name: text}}.
     """
 
@@ -91,9 +94,12 @@ class ControlState:
 
     def apply(self, kind: str, name: str, body: str | None) -> bool:
         """Takes one record (body: JSON object; None removes it). False, and nothing changes, for a kind that this
-        version does not know and for a body that lacks a field or holds one of another type."""
+        version does not know, for an activation that does not name its version, and for a body that lacks a field or
+        holds one of another type."""
         known = {"partner": self.partners, "activation": self.activations}.get(kind)
         if known is None:
+            return False
+        if kind == "activation" and not KEY.fullmatch(name):
             return False
         if body is None:
             known.pop(name, None)
@@ -130,38 +136,55 @@ class ControlState:
         )
 
     def plan(self, areas: AreaTree, timezone: str) -> tuple[Plan, dict[str, list[str]]]:
-        """The plan, and for each activated product that may not run the reasons why."""
+        """The plan, and for each activated product (by key) that may not run the reasons why."""
         left_out: dict[str, list[str]] = {}
         running: list[Activation] = []
         waiting: list[Activation] = []
         unreadable: list[str] = []
         plan = Plan({}, areas)
-        for product in sorted(
-            self.activations, key=lambda name: (self.activations[name]["active_from"], name)
-        ):
+        for key in sorted(self.activations, key=lambda key: (self.activations[key]["active_from"], key)):
+            body = self.activations[key]
             try:
-                policy = load(self.activations[product]["policy"], product)
+                policy = load(body["policy"], key)
             except BrokerError as error:
-                left_out[product] = [str(error)]
-                unreadable.append(product)
+                left_out[key] = [str(error)]
+                unreadable.append(key)
                 continue
+            activation = Activation(policy, body["active_from"], active_until=self._until(key))
             try:
-                activation, reasons = self._activation(product, policy)
+                reasons = self._reasons(key, policy)
                 if not reasons:
+                    texts = {name: text.encode() for name, text in body["references"].items()}
+                    activation = replace(activation, references=read_references(policy, texts))
                     plan = build_plan([*running, activation], self.streams(), areas, timezone)
                     running.append(activation)
                     continue
             except BrokerError as error:
                 reasons = [str(error)]
-            left_out[product] = reasons
-            waiting.append(Activation(policy, self.activations[product]["active_from"]))
+            left_out[key] = reasons
+            waiting.append(activation)
         held = waiting_domains(waiting, timezone)
         return replace(plan, waiting=held, unreadable=tuple(unreadable)), left_out
 
-    def _activation(self, product: str, policy: Policy) -> tuple[Activation, list[str]]:
-        body = self.activations[product]
+    def _until(self, key: str) -> int:
+        """When a later version of the product takes over, whether that may run or not: the earliest start of one."""
+        product, version = _parts(key)
+        later = (
+            other for other in self.activations if _parts(other)[0] == product and _parts(other)[1] > version
+        )
+        return min((self.activations[other]["active_from"] for other in later), default=LAST)
+
+    def _reasons(self, key: str, policy: Policy) -> list[str]:
+        """Why the policy may not run; empty where it may."""
+        if _parts(key) != (policy.product, policy.version):
+            return [
+                f"the record of {key} holds the policy of {policy.product}@{policy.version}: activate that"
+            ]
         keys = {name: partner["agreement_key"] for name, partner in self.partners.items()}
-        decision = check_agreements(policy, body["agreements"], keys)
-        texts = {name: text.encode() for name, text in body["references"].items()}
-        activation = Activation(policy, body["active_from"], read_references(policy, texts))
-        return activation, [] if decision.allowed else list(decision.reasons)
+        return list(check_agreements(policy, self.activations[key]["agreements"], keys).reasons)
+
+
+def _parts(key: str) -> tuple[str, int]:
+    """Product and version of `vacancy-monthly@2`."""
+    product, _, version = key.partition("@")
+    return product, int(version)

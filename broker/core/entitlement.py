@@ -1,7 +1,7 @@
 """What the products of a domain say to a reading: may it count, for which of them, and if for none, why not.
 
 Per product that takes the stream, the first line that holds:
-1. it was not active yet when its own window began: it has no say (all silent: no_product);
+1. it was not active (not yet, or not any more) when its own window began: it has no say (all silent: no_product);
 2. one of its inputs that take the stream does not accept the quality: quality;
 3. its lawful basis does not hold: as in `consent`;
 4. it admits the reading.
@@ -102,7 +102,7 @@ def entitle(
             # a bit speaks for all inputs of the product that take the stream, so all must accept the quality
             accepted = frozenset.intersection(*(frozenset(policy.inputs[name].qualities) for name in taking))
             window = windows(policy.window.length)
-            active = window >= product.active_from
+            active = (window >= product.active_from) & (window < product.active_until)
             basis, state = policy.lawful_basis.kind, states(policy.purpose)
             takers.append(
                 _Taker(np.uint64(1 << product.bit), basis, window, active, accepts(accepted), state)

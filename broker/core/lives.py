@@ -1,10 +1,10 @@
-"""Since when each product counts: what a release lane knows of products by name, whatever the plan of the moment.
+"""Since when each product counts: what a release lane knows of products by key, whatever the plan of the moment.
 
 Invariants
 - A product's life begins with the record that activates it and ends with the one that removes its activation.
   Being left out of the plan for a while (a key that is being replaced, a partner's record that is being corrected)
   ends no life: what is held for the product stays its own.
-- Rows that precede a life are of an earlier one, or were made under another policy of that name: they count for
+- Rows that precede a life are of an earlier one, or were made under another policy of that key: they count for
   nothing, because nobody tells a product that is not activated of a withdrawal.
 - Follows from the records of one contributions partition alone; `dump` and `load` carry it to a successor.
 """
@@ -27,7 +27,7 @@ class Life:
 
 
 class Lives:
-    """The lives of all activated products, by name."""
+    """The lives of all activated products, by key."""
 
     def __init__(self, lives: dict[str, Life] | None = None) -> None:
         self._lives = lives or {}
@@ -37,7 +37,7 @@ class Lives:
 
     def follow(self, plan: Plan, seq: int) -> frozenset[str]:
         """Takes the plan of the record at `seq`; the products whose former life it ends."""
-        running = {name: product.digest for name, (_, product) in plan.products().items()}
+        running = {p.key: p.digest for domain in plan.domains.values() for p in domain.products}
         before, self._lives = self._lives, {}
         for name in sorted(plan.activated):
             life, policy = before.get(name), running.get(name, "")

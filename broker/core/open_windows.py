@@ -11,7 +11,7 @@ Invariants
   abandon their window then; products that say `release_without` are decided without that stream.
 - A retraction clears product bits of rows that precede it, in open base windows and in the roll-ups of open
   longer windows alike (design: *What is retracted*).
-- What is held belongs to products by name (`lives`): a product that may not run for a while, alone or with its
+- What is held belongs to products by key (`lives`): a product that may not run for a while, alone or with its
   whole domain, finds its windows as it left them. Only when its activation is removed does what was held for it go.
 """
 
@@ -60,8 +60,8 @@ class Closed:
 
 @dataclass
 class _Book:
-    """One domain's open windows. names: the product of each bit in all that is held, the running ones first, as in
-    the plan; rollups_from: start of the oldest base window whose roll-up may still be asked for."""
+    """One domain's open windows. names: the key of each bit's product in all that is held, the running ones first,
+    as in the plan; rollups_from: start of the oldest base window whose roll-up may still be asked for."""
 
     next_start: int = NEVER
     rollups_from: int = NEVER
@@ -107,9 +107,7 @@ class OpenWindows:
                     del book.rows[start], book.first_seq[start]
         void = self._lives.follow(plan, seq)
         for name, book in self._books.items():
-            running = (
-                [product.name for product in plan.domains[name].products] if name in plan.domains else []
-            )
+            running = [product.key for product in plan.domains[name].products] if name in plan.domains else []
             self._renumber(book, running, void)
 
     def takes(self, written: Sequence[str], seq: int) -> bool:
@@ -296,7 +294,7 @@ class OpenWindows:
     def _own_window(self, domain: Domain, product: Product, base: int) -> Window | None:
         """The product's window that base window `base` belongs to; None where the product does not run then."""
         window = domain.calendar.window(product.policy.window.length, base)
-        return window if window.start >= product.active_from else None
+        return window if product.active_from <= window.start < product.active_until else None
 
     def _close(self, domain: Domain, left_out: tuple[str, ...], seq: int) -> Closed:
         book = self._book(domain.name)

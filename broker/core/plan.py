@@ -7,8 +7,10 @@ Invariants
   time zone and lateness, and on `max_gap` and `assign` of each measure. Where they do not,
   there is no plan: lateness belongs to the domain, because a base window closes once, for figure and roll-up
   alike.
-- A product's bit is its index among the domain's products sorted by name; at most 63, so that a mask is never
-  negative in any int64.
+- Versions of a product are products of their own, each for the windows that start in its span: a new one ends the
+  one before it at a window's start, and takes none of its windows away.
+- A product's bit is its index among the domain's products sorted by name and version; at most 63, so that a mask
+  is never negative in any int64.
 - Each partner of an input has at least one stream of that measure and kind, in that unit.
 """
 
@@ -20,7 +22,7 @@ from itertools import groupby, pairwise
 from typing import Final, TypeVar
 
 from broker.core.areas import AreaTree
-from broker.core.calendar import Calendar, duration_ms
+from broker.core.calendar import LAST, Calendar, duration_ms
 from broker.core.errors import InputError, Refused
 from broker.core.policy import Input, Policy, digest
 
@@ -48,13 +50,14 @@ class Stream:
 
 @dataclass(frozen=True)
 class Activation:
-    """A policy that runs from `active_from` (ms) on; references: dates (`2026-01-31`) of each named
-    reference.
+    """A policy that runs for the windows that start in [active_from, active_until) (ms); references: dates
+    (`2026-01-31`) of each named reference.
     """
 
     policy: Policy
     active_from: int
     references: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    active_until: int = LAST
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,16 @@ class Product:
     inputs: dict[str, tuple[Stream, ...]]
     references: dict[str, frozenset[str]]
     group_level: str
+    active_until: int = LAST
 
     @property
     def name(self) -> str:
         return self.policy.product
+
+    @property
+    def key(self) -> str:
+        """What tells it from all others, its other versions included: `vacancy-monthly@2`."""
+        return f"{self.policy.product}@{self.policy.version}"
 
     @property
     def streams(self) -> tuple[Stream, ...]:
@@ -107,7 +116,7 @@ class Domain:
 class Plan:
     """domains: what runs, by name. waiting: products that are activated but may not run now, in domains of their own
     without streams: what takes back readings is addressed to them too, because they may run again. unreadable:
-    names of activated products whose policy does not even load.
+    keys of activated products whose policy does not even load.
     """
 
     domains: dict[str, Domain]
@@ -117,9 +126,11 @@ class Plan:
 
     @property
     def activated(self) -> frozenset[str]:
-        """Names of all products that are activated, whether they run or not."""
-        waiting = (product.name for domain in self.waiting for product in domain.products)
-        return frozenset([*self.products(), *waiting, *self.unreadable])
+        """Keys of all products that are activated, whether they run or not."""
+        domains = (*self.domains.values(), *self.waiting)
+        return frozenset(
+            [*(product.key for domain in domains for product in domain.products), *self.unreadable]
+        )
 
     @property
     def group_level(self) -> str | None:
@@ -128,7 +139,7 @@ class Plan:
         return next((level for level in levels if level in self.areas.levels), None)
 
     def products(self) -> dict[str, tuple[Domain, Product]]:
-        """All products of all domains by name."""
+        """All products of all domains by name; of several versions the last."""
         return {
             product.name: (domain, product) for domain in self.domains.values() for product in domain.products
         }
@@ -143,14 +154,14 @@ def build_plan(
     `too_many_products`) where policies cannot run side by side; the message names product, field and who
     differs.
     """
-    active = sorted(policies, key=lambda a: a.policy.product)
+    active = sorted(policies, key=_by_name)
     known = sorted(streams)
-    names = [a.policy.product for a in active]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise _bad(
-            twice[0], "two active policies have this product's name: a name is unique in the territory"
-        )
+    for one, other in pairwise(active):
+        if one.policy.product == other.policy.product and one.active_until > other.active_from:
+            raise _bad(
+                one.policy.product,
+                "two active policies have this product's name at one time: a name is unique in the territory",
+            )
     _one_level([a.policy for a in active])
     domains = {}
     for name in sorted({a.policy.domain for a in active}):
@@ -168,7 +179,16 @@ def waiting_domains(left_out: Iterable[Activation], timezone: str) -> tuple[Doma
             members = every[first : first + MAX_PRODUCTS]
             window = members[0].policy.window
             products = tuple(
-                Product(a.policy, digest(a.policy), bit, a.active_from, {}, {}, a.policy.areas.group)
+                Product(
+                    a.policy,
+                    digest(a.policy),
+                    bit,
+                    a.active_from,
+                    {},
+                    {},
+                    a.policy.areas.group,
+                    a.active_until,
+                )
                 for bit, a in enumerate(members)
             )
             calendar, lateness = Calendar(timezone), duration_ms(window.lateness)
@@ -176,8 +196,12 @@ def waiting_domains(left_out: Iterable[Activation], timezone: str) -> tuple[Doma
     return tuple(found)
 
 
-def _by_domain(activation: Activation) -> tuple[str, str]:
-    return activation.policy.domain, activation.policy.product
+def _by_name(activation: Activation) -> tuple[str, int]:
+    return activation.policy.product, activation.policy.version
+
+
+def _by_domain(activation: Activation) -> tuple[str, str, int]:
+    return activation.policy.domain, *_by_name(activation)
 
 
 def _domain(
@@ -229,6 +253,7 @@ def _product(bit: int, active: Activation, known: list[Stream], areas: AreaTree,
         inputs=inputs,
         references={name: active.references[name] for name in sorted(policy.references)},
         group_level=policy.areas.group,
+        active_until=active.active_until,
     )
 
 

@@ -161,7 +161,7 @@ class Digester:
 
     def _chunks(self, rows: pl.DataFrame, domain: Domain) -> Iterator[Out]:
         policies = policies_digest(domain)
-        header = {"products": [p.name for p in domain.products], "policies": policies, "base": domain.base}
+        header = {"products": [p.key for p in domain.products], "policies": policies, "base": domain.base}
         rows = rows.with_columns((pl.col("group") % self._lanes).alias("to"))
         for (window, to), count, piece in pieces_by(rows, ["window", "to"]):
             text = json.dumps(header | {"rows": count}, sort_keys=True)
@@ -191,8 +191,8 @@ class Digester:
             yield self._envelope("plan", "", 0, "", to, json.dumps({"read": read}), state)
 
     def retractions(self, domain: Domain, retractions: pl.DataFrame) -> Iterator[Out]:
-        """Retractions (frame `retractions.RETRACTIONS`), each to the release lane of its group; by product name."""
-        header = json.dumps({"products": [p.name for p in domain.products]}, sort_keys=True)
+        """Retractions (frame `retractions.RETRACTIONS`), each to the release lane of its group; by product key."""
+        header = json.dumps({"products": [p.key for p in domain.products]}, sort_keys=True)
         rows = retractions.with_columns((pl.col("group") % self._lanes).alias("to")).drop("group").unique()
         for (to,), part in sorted(rows.partition_by("to", as_dict=True, include_key=False).items()):
             for piece in pieces(part.sort(pl.all())):

@@ -254,7 +254,7 @@ class ReleaseLane:
             return
         header = {
             "kind": "rollup",
-            "products": [product.name for product in domain.products],
+            "products": [product.key for product in domain.products],
             "policies": policies_digest(domain),
             "longest": self._windows.oldest_rollup(domain, start),
             "seq": seq,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -135,6 +136,15 @@ def test_a_product_counts_from_its_first_whole_window() -> None:
     monthly = domain_of(product(window=BY_MONTH), active_from={"daily": DAY_START})
     march = ms("2026-03-01 00:00")
     assert reasons(admitted(hours(NOON, march), monthly, SITES)) == {0: "no_product"}
+
+
+def test_a_version_takes_nothing_for_windows_that_start_when_another_runs() -> None:
+    domain = domain_of(product())
+    ended = tuple(replace(one, active_until=DAY_START) for one in domain.products)
+    admission = admitted(hours(NOON), replace(domain, products=ended), SITES)
+    assert reasons(admission) == {0: "no_product"}
+    still = tuple(replace(one, active_until=DAY_START + 1) for one in domain.products)
+    assert reasons(admitted(hours(NOON), replace(domain, products=still), SITES)) == {}
 
 
 def test_quality_is_judged_per_product_and_by_every_input_that_takes_the_stream() -> None:

@@ -12,6 +12,7 @@ from policy_samples import changed
 
 from broker.core.agreement import partners_of, sign_agreement
 from broker.core.areas import AreaTree
+from broker.core.calendar import LAST
 from broker.core.control import ControlState
 from broker.core.note import make_signer
 from broker.core.policy import load
@@ -57,7 +58,7 @@ def state(**activations: dict[str, Any]) -> ControlState:
         body = {**partner, "agreement_key": SIGNERS[name].verifier.vkey}
         assert control.apply("partner", name, json.dumps(body))
     for name, body in activations.items():
-        assert control.apply("activation", name, json.dumps(body))
+        assert control.apply("activation", f"{name}@1", json.dumps(body))
     return control
 
 
@@ -154,10 +155,10 @@ def test_a_product_that_may_not_run_is_left_out_with_its_reason_and_the_others_r
     name = "zulu" if body is disagreeing else "alpha"
     products, left_out = running(state(**{name: wrong, "beta": activation("beta")}))
     assert products == ["beta"]
-    assert list(left_out) == [name]
-    said = " ".join(left_out[name])
+    assert list(left_out) == [f"{name}@1"]
+    said = " ".join(left_out[f"{name}@1"])
     if body is altered:  # the digests differ: each of the three signed another one
-        assert len(left_out[name]) == 3
+        assert len(left_out[f"{name}@1"]) == 3
     else:
         assert named in said
 
@@ -168,7 +169,61 @@ def test_of_two_that_cannot_run_side_by_side_the_one_that_is_active_first_runs()
     newcomer = activation("alpha", ("domain", "grid"), *levels) | {"active_from": 2000}
     products, left_out = running(state(alpha=newcomer, beta=activation("beta"), gamma=activation("gamma")))
     assert products == ["beta", "gamma"]
-    assert "alpha has commune, beta has epci" in left_out["alpha"][0]
+    assert "alpha has commune, beta has epci" in left_out["alpha@1"][0]
+
+
+def spans(control: ControlState) -> dict[str, tuple[int, int]]:
+    plan, _ = control.plan(AREAS, "Europe/Paris")
+    return {p.key: (p.active_from, p.active_until) for p in plan.domains["housing"].products}
+
+
+def versions(*starts: int, first: int = 1) -> dict[str, str]:
+    """Bodies of alpha's versions, by key, that start at these moments."""
+    return {
+        f"alpha@{version}": json.dumps(activation("alpha", ("version", version)) | {"active_from": start})
+        for version, start in enumerate(starts, first)
+    }
+
+
+@pytest.mark.parametrize(
+    ("starts", "expected"),
+    [
+        ((1000, 2000, 3000), {1: (1000, 2000), 2: (2000, 3000), 3: (3000, LAST)}),
+        ((1000, 3000, 2000), {1: (1000, 2000), 2: (3000, 2000), 3: (2000, LAST)}),
+        ((2000, 1000), {1: (2000, 1000), 2: (1000, LAST)}),
+    ],
+)
+def test_each_version_runs_for_the_windows_that_start_before_a_later_one_does(
+    starts: tuple[int, ...], expected: dict[int, tuple[int, int]]
+) -> None:
+    control = state()
+    for key, body in versions(*starts).items():
+        assert control.apply("activation", key, body)
+    assert spans(control) == {f"alpha@{version}": span for version, span in expected.items()}
+
+
+def test_a_version_that_may_not_run_yet_still_ends_the_one_before_it() -> None:
+    """Nobody meant that to go on."""
+    control = state(alpha=activation("alpha"))
+    body = activation("alpha", ("version", 2)) | {"agreements": {}, "active_from": 2000}
+    assert control.apply("activation", "alpha@2", json.dumps(body))
+    assert spans(control) == {"alpha@1": (1000, 2000)}
+
+
+@pytest.mark.parametrize("name", ["alpha", "alpha@", "alpha@0", "alpha@one", "@1", "alpha@1@2", "Alpha@1"])
+def test_an_activation_names_its_version(name: str) -> None:
+    control = ControlState()
+    assert not control.apply("activation", name, json.dumps(activation("alpha")))
+    assert control == ControlState()
+
+
+@pytest.mark.parametrize("key", ["alpha@2", "beta@1"])
+def test_a_record_that_holds_the_policy_of_another_is_left_out(key: str) -> None:
+    control = state()
+    assert control.apply("activation", key, json.dumps(activation("alpha")))
+    products, left_out = running(control)
+    assert products == []
+    assert "alpha@1" in left_out[key][0]
 
 
 def test_a_product_whose_partner_has_gone_stops_and_starts_again_with_it() -> None:
@@ -186,13 +241,13 @@ def test_a_changed_agreement_key_stops_what_the_old_one_signed() -> None:
     control.apply("partner", "energy-a", json.dumps({**control.partners["energy-a"], "agreement_key": other}))
     products, left_out = running(control)
     assert products == []
-    assert "energy-a" in left_out["alpha"][0]
+    assert "energy-a" in left_out["alpha@1"][0]
 
 
 def test_an_activation_is_removed_and_one_that_is_unknown_need_not_be() -> None:
     control = state(alpha=activation("alpha"), beta=activation("beta"))
-    control.apply("activation", "alpha", None)
-    control.apply("activation", "never", None)
+    control.apply("activation", "alpha@1", None)
+    control.apply("activation", "never@1", None)
     assert running(control)[0] == ["beta"]
 
 
@@ -280,7 +335,7 @@ def test_a_body_that_is_no_whole_record_changes_nothing(kind: str, body: str) ->
     """Neither what was said before of the name, nor the plan."""
     control = state(alpha=activation("alpha"))
     before = control.dump()
-    assert not control.apply(kind, "energy-a" if kind == "partner" else "alpha", body)
+    assert not control.apply(kind, "energy-a" if kind == "partner" else "alpha@1", body)
     assert control.dump() == before
     assert running(control) == (["alpha"], {})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from admission_world import AREAS, energy, product
+from admission_world import AREAS, BY_MONTH, energy, ms, product
 from windows_world import (
     BY_DAY,
     HOUR,
@@ -91,6 +91,26 @@ def test_a_product_activated_ahead_of_time_holds_no_window_of_the_others() -> No
     assert windows.next_start("housing") == START + 24 * HOUR
     found = list(play(windows, [("mark", (gas.topic, lane, START + 48 * HOUR)) for lane in range(LANES)], 99))
     assert [each.product.name for each in found[-1].due] == ["gas-daily", "power-daily"]
+
+
+def test_a_new_version_takes_no_window_that_began_before_it() -> None:
+    """The month in which it comes is the former version's, whole; the day in which it does too."""
+    first = load(product("vacancy", window=BY_MONTH), "1")
+    second = load(product("vacancy", version=2, window=BY_DAY | {"base": "P1D"}), "2")
+    begin, change = START - 9 * 24 * HOUR, START + 5 * 24 * HOUR
+    plan = build_plan(
+        [Activation(first, begin, active_until=change), Activation(second, change)],
+        STREAMS.values(),
+        AREAS,
+        "Europe/Paris",
+    )
+    found = list(play(begun(plan), marks(22 * 24)))
+    assert [(each.product.key, each.window.start) for one in found for each in one.due] == [
+        *(("vacancy@2", change + day * 24 * HOUR) for day in range(14)),
+        *(("vacancy@2", ms(f"2026-03-{day}")) for day in (29, 30)),
+        ("vacancy@1", begin),
+        ("vacancy@2", ms("2026-03-31")),
+    ]
 
 
 def test_windows_close_each_once_in_the_order_of_time() -> None:

@@ -166,10 +166,10 @@ def test_a_successor_takes_nothing_that_was_read_before_a_product_was_removed_an
     again = OpenWindows(LANES)
     again.restore(json.loads(json.dumps(windows.snapshot())))
     again.set_plan(plan, 8)
-    assert [again.takes(["hourly"], seq) for seq in range(4)] == [False, False, True, True]
+    assert [again.takes(["hourly@1"], seq) for seq in range(4)] == [False, False, True, True]
     two = pl.DataFrame({"mask": [1, 3]}, schema={"mask": pl.UInt64})
-    assert again.numbered("housing", two, "mask", ["hourly", "gone"], 1)["mask"].to_list() == [0, 0]
-    assert again.numbered("housing", two, "mask", ["gone", "hourly"], 3)["mask"].to_list() == [0, 1]
+    assert again.numbered("housing", two, "mask", ["hourly@1", "gone@1"], 1)["mask"].to_list() == [0, 0]
+    assert again.numbered("housing", two, "mask", ["gone@1", "hourly@1"], 3)["mask"].to_list() == [0, 1]
 
 
 def test_roll_ups_are_kept_as_long_as_a_window_needs_them() -> None:

@@ -5,6 +5,7 @@ other.
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -176,6 +177,15 @@ def test_a_waiver_names_levels_of_the_policy_and_areas_of_the_territory() -> Non
     with pytest.raises(InputError, match="bad_plan") as caught:
         build_plan([waived("commune", "33064")], STREAMS, areas, "Europe/Paris")
     assert "a waiver names 33064: neither a level of the policy nor an area of iris-2026" in caught.value.what
+
+
+def test_versions_whose_spans_meet_are_products_of_their_own() -> None:
+    one, two = active(), active(("version", 2))
+    found = plan(replace(two, active_from=5_000), replace(one, active_until=5_000))
+    assert [(p.key, p.bit) for p in found.domains["housing"].products] == [
+        ("vacancy-monthly@1", 0),
+        ("vacancy-monthly@2", 1),
+    ]
 
 
 def test_a_plan_travels_to_a_worker_process_whole() -> None:

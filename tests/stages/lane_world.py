@@ -215,7 +215,7 @@ def territory(*policies: str, consents: Iterable[str] = PARTNERS, active_from: i
 
 
 def activate(kafka: Kafka, text: str, active_from: int = DAY) -> None:
-    name = json.loads(text)["product"]
+    name = "{product}@{version}".format(**json.loads(text))
     kafka.send("control", 0, None, control("activation", name, activation_body(text, active_from)))
 
 

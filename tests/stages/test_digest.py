@@ -54,7 +54,7 @@ def lane_tables(*policies: str) -> LaneTables:
     found = tables()
     sent = [control("partner", name, partner_body(name)) for name in PARTNERS]
     sent += [
-        control("activation", json.loads(text)["product"], activation_body(text))
+        control("activation", json.loads(text)["product"] + "@1", activation_body(text))
         for text in policies or (policy(),)
     ]
     found.apply(records("control", 0, [Rec(i, None, value, 0) for i, value in enumerate(sent)]))

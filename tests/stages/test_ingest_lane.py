@@ -269,10 +269,10 @@ async def test_an_unsigned_product_is_left_out_and_said() -> None:
     kafka = territory()
     text = policy("unsigned")
     body = {"policy": text, "agreements": {}, "active_from": DAY, "references": {}}
-    kafka.send("control", 0, None, control("activation", "unsigned", body))
+    kafka.send("control", 0, None, control("activation", "unsigned@1", body))
     send_hours(kafka, [0])
     told = Told()
     await ingest(kafka, told)
-    assert list(told.left) == ["unsigned"]
+    assert list(told.left) == ["unsigned@1"]
     headers = {record["header"] for record in written(kafka, "chunk")}
-    assert {tuple(json.loads(header)["products"]) for header in headers} == {("daily",)}
+    assert {tuple(json.loads(header)["products"]) for header in headers} == {("daily@1",)}

@@ -354,7 +354,7 @@ async def test_rows_of_a_domain_that_has_gone_are_passed_over() -> None:
     send_hours(kafka, range(4))
     await settle(kafka, *lanes)
     rows = {to: list(kafka.logs[CONTRIBUTIONS, to]) for to in range(LANES)}
-    gone = CODEC.encode("control", {"kind": "activation", "name": "grid-daily", "body": ""})
+    gone = CODEC.encode("control", {"kind": "activation", "name": "grid-daily@1", "body": ""})
     kafka.send("control", 0, None, gone)
     await settle(kafka, *lanes, start=False)
     for to in range(LANES):  # a lane that was behind wrote them after the others had told of the change

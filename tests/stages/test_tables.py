@@ -36,7 +36,11 @@ ELSEWHERE = points(PARTNER, 1)[0]
 def running() -> LaneTables:
     found = tables()
     sent = [control("partner", name, partner_body(name)) for name in PARTNERS]
-    put(found, "control", *((None, value) for value in [*sent, control("activation", "daily", activation())]))
+    put(
+        found,
+        "control",
+        *((None, value) for value in [*sent, control("activation", "daily@1", activation())]),
+    )
     found.refresh()
     return found
 
@@ -185,7 +189,7 @@ def test_what_is_wrong_with_sites_is_said_also_where_they_came_before_any_produc
     put_sites(found, (POINT, site(POINT, {"area": "nowhere"})))
     assert found.refresh()[1] == []
     put(found, "control", *((None, control("partner", name, partner_body(name))) for name in PARTNERS))
-    put(found, "control", (None, control("activation", "daily", activation())))
+    put(found, "control", (None, control("activation", "daily@1", activation())))
     _, bad, replanned = found.refresh()
     assert replanned
     assert [each.reason for each in bad] == ["area_not_in_hierarchy"]
@@ -237,7 +241,7 @@ def test_a_change_of_consent_leaves_the_site_table_and_its_pseudonyms_alone() ->
     (change,), _, _ = found.refresh()
     assert change.consent.to_list() == [POINT]
     assert found.sites(PARTNER) is before
-    put(found, "control", (None, control("activation", "more", activation_body(policy("more")))))
+    put(found, "control", (None, control("activation", "more@1", activation_body(policy("more")))))
     assert found.refresh()[2]
     assert found.sites(PARTNER) is before
     put_consent(found, (POINT, b"garbage"))  # but not where the record puts its point in doubt
@@ -286,11 +290,11 @@ def test_a_bad_control_record_stops_nothing() -> None:
 
 def test_a_product_that_may_not_run_is_left_out_with_reasons() -> None:
     found = running()
-    put(found, "control", (None, control("activation", "daily", activation() | {"agreements": {}})))
+    put(found, "control", (None, control("activation", "daily@1", activation() | {"agreements": {}})))
     _, _, replanned = found.refresh()
     assert replanned
     assert found.plan.domains == {}
-    assert len(found.left_out["daily"]) == 3
+    assert len(found.left_out["daily@1"]) == 3
 
 
 def test_every_reason_is_in_the_public_table() -> None:

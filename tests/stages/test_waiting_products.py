@@ -9,8 +9,10 @@ from kafka_memory import Kafka
 from lane_world import (
     CODEC,
     DAY,
+    HOUR,
     LANES,
     SIGNERS,
+    activate,
     cells,
     consent,
     control,
@@ -91,6 +93,7 @@ async def left_for_a_moment(
     roles that begin again `when` the key is wrong, or right.
     """
     kafka = territory(policy(), *others)
+    kafka.trims = False  # so that the whole log can be played again
     lanes = Lanes(kafka)
     send_hours(kafka, range(6))
     await lanes.settle()
@@ -189,12 +192,16 @@ async def test_a_withdrawal_reaches_a_product_that_waits(
 
 def remove(kafka: Kafka, product: str) -> None:
     kafka.send(
-        "control", 0, None, CODEC.encode("control", {"kind": "activation", "name": product, "body": ""})
+        "control",
+        0,
+        None,
+        CODEC.encode("control", {"kind": "activation", "name": f"{product}@1", "body": ""}),
     )
 
 
 async def test_a_domain_that_is_gone_for_good_does_not_hold_the_offset() -> None:
     kafka = territory(of_two("others", "housing"), policy("grid", domain="grid"))
+    kafka.trims = False
     lanes = Lanes(kafka)
     send_hours(kafka, range(6))
     send_hours(kafka, [6], ["energy-b"])
@@ -211,3 +218,19 @@ async def test_a_domain_that_is_gone_for_good_does_not_hold_the_offset() -> None
     await lanes.settle()
     (last,) = [at for at, rec in enumerate(decoded(kafka, CONTRIBUTIONS, 0)) if rec["kind"] == "plan"][-1:]
     assert kafka.commits["release.lanes", (CONTRIBUTIONS, 0)][0] > kafka.logs[CONTRIBUTIONS, 0][last].offset
+
+
+@pytest.mark.parametrize("restart", [(), ("release",), ("ingest", "release")])
+async def test_a_new_version_leaves_the_day_to_the_one_before_it(restart: tuple[str, ...]) -> None:
+    kafka = territory()
+    lanes = Lanes(kafka)
+    send_hours(kafka, range(6))
+    await lanes.settle()
+    activate(kafka, policy(version=2), active_from=DAY + 24 * HOUR)
+    await lanes.settle()
+    lanes.begin(*restart)
+    send_hours(kafka, range(6, 48))
+    await lanes.settle()
+    assert cells(kafka) == in_g1(expected_cells() | expected_cells(range(24, 48), DAY + 24 * HOUR))
+    manifests = [record for record in decoded(kafka, "out.daily", 0) if "version" in record]
+    assert [(each["window_start"], each["version"]) for each in manifests] == [(DAY, 1), (DAY + 24 * HOUR, 2)]
