@@ -315,6 +315,7 @@ class ReleaseLane:
         while await self._reader.position(place) < end:
             for batch in await self._reader.poll([place], most=MOST_RECORDS, wait_ms=WAIT_MS):
                 yield batch
+        await self._reader.leave(place)
 
     def _take_rollup(self, offset: int, key: bytes, value: bytes | None) -> None:
         _, record = self._codec.decode(value)

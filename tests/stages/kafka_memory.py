@@ -133,6 +133,9 @@ class MemoryReader:
     async def assign(self, positions: Mapping[Place, int]) -> None:
         self._positions = {**positions, **self._positions}
 
+    async def leave(self, place: Place) -> None:
+        del self._positions[place]
+
     async def position(self, place: Place) -> int:
         return self._positions[place]
 

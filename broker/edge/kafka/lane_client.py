@@ -113,9 +113,15 @@ class LaneReader:
 
     async def assign(self, positions: Mapping[Place, int]) -> None:
         """Reads these partitions too, from these offsets on; those already read go on where they are."""
-        reader = self._reader()
         kept = {place: await self.position(place) for place in self._assigned}
-        wanted = {**positions, **kept}
+        self._reassign({**positions, **kept})
+
+    async def leave(self, place: Place) -> None:
+        """Reads this partition no more."""
+        self._reassign({other: await self.position(other) for other in self._assigned if other != place})
+
+    def _reassign(self, wanted: Mapping[Place, int]) -> None:
+        reader = self._reader()
         reader.assign([TopicPartition(*place) for place in wanted])
         for place, offset in wanted.items():
             reader.seek(TopicPartition(*place), offset)
