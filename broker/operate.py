@@ -136,7 +136,6 @@ async def _publish(settings: KafkaSettings, records: list[Record], schemas: Sche
 
 
 def _start(text: str, policy: Policy) -> int:
-
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:

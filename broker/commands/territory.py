@@ -104,7 +104,8 @@ def activate(
     as_json: bool,
 ) -> None:
     """Let PRODUCT run from a window's start on. Every contributing partner must have signed its policy. A version
-    that runs already keeps the windows that begin before: they are released as it says, the last one too.
+    that runs already keeps the windows that begin before: they are released as it says, the last one too. Where
+    streams have been read beyond the start for other products, the first window is the next to begin.
 
     \b
     Example:

@@ -6,24 +6,28 @@ Invariants
   ends no life: what is held for the product stays its own.
 - Rows that precede a life are of an earlier one, or were made under another policy of that key: they count for
   nothing, because nobody tells a product that is not activated of a withdrawal.
+- A product's windows begin where it begins to run: a window that had begun before, or that holds readings made
+  before, is never its own, because part of it would be missing.
 - Follows from the records of one contributions partition alone; `dump` and `load` carry it to a successor.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from broker.core.plan import Plan
+from broker.core.plan import Domain, Plan, Product
 
 
 @dataclass(frozen=True)
 class Life:
     """since: place of the record that activated the product; policy: the digest that it ran under ("": it has not
-    run yet)."""
+    run yet); first: no window that starts before (ms) is its own (None: it has not run yet)."""
 
     since: int
     policy: str = ""
+    first: int | None = None
 
 
 class Lives:
@@ -35,18 +39,29 @@ class Lives:
     def __contains__(self, name: str) -> bool:
         return name in self._lives
 
-    def follow(self, plan: Plan, seq: int) -> frozenset[str]:
-        """Takes the plan of the record at `seq`; the products whose former life it ends."""
-        running = {p.key: p.digest for domain in plan.domains.values() for p in domain.products}
+    def follow(self, plan: Plan, seq: int, first: Callable[[Domain, Product], int]) -> frozenset[str]:
+        """Takes the plan of the record at `seq`; the products whose former life it ends. first: where the windows of a
+        product that begins to run now can begin."""
+        running = {
+            product.key: (domain, product) for domain in plan.domains.values() for product in domain.products
+        }
         before, self._lives = self._lives, {}
-        for name in sorted(plan.activated):
-            life, policy = before.get(name), running.get(name, "")
-            if life is None or (policy and life.policy not in ("", policy)):
+        for key in sorted(plan.activated):
+            life, now = before.get(key), running.get(key)
+            if life is None or (now and life.policy not in ("", now[1].digest)):
                 life = Life(seq)
-            self._lives[name] = replace(life, policy=policy or life.policy)
+            if now and life.first is None:
+                life = replace(life, policy=now[1].digest, first=first(*now))
+            self._lives[key] = life
         return frozenset(
-            name for name in before if self._lives.get(name, before[name]).since != before[name].since
+            key for key in before if self._lives.get(key, before[key]).since != before[key].since
         )
+
+    def first(self, product: Product) -> int:
+        """No window of the product, which runs, starts before (ms)."""
+        began = self._lives[product.key].first
+        assert began is not None, "a product that runs has begun"
+        return max(began, product.active_from)
 
     def counts(self, name: str, seq: int) -> bool:
         """Whether a record at `seq` counts for this product."""
@@ -54,7 +69,7 @@ class Lives:
 
     def dump(self) -> dict[str, Any]:
         """JSON-ready, canonical."""
-        return {name: [life.since, life.policy] for name, life in sorted(self._lives.items())}
+        return {name: [life.since, life.policy, life.first] for name, life in sorted(self._lives.items())}
 
     @classmethod
     def load(cls, dumped: dict[str, Any]) -> Lives:

@@ -95,17 +95,18 @@ class OpenWindows:
     def set_plan(self, plan: Plan, seq: int = 0) -> None:
         """The products in force from the record at `seq` on.
 
-        A domain's first window is the earliest that one of its products takes.
+        A product's first window starts where its domain has not closed yet, and its own streams have not passed yet; a
+        domain's is the earliest of its products'.
         """
         self._plan = plan
         for name, domain in plan.domains.items():
             book = self._books.setdefault(name, _Book())
             if book.next_start == NEVER:
-                first = min(product.active_from for product in domain.products)
+                first = min(max(product.active_from, self._passed(product)) for product in domain.products)
                 book.next_start = domain.calendar.window(domain.base, first).start
                 for start in [start for start in book.rows if start < book.next_start]:
                     del book.rows[start], book.first_seq[start]
-        void = self._lives.follow(plan, seq)
+        void = self._lives.follow(plan, seq, self._first)
         for name, book in self._books.items():
             running = [product.key for product in plan.domains[name].products] if name in plan.domains else []
             self._renumber(book, running, void)
@@ -285,6 +286,16 @@ class OpenWindows:
                 left_out.append(stream.topic)
         return tuple(left_out)
 
+    def _first(self, domain: Domain, product: Product) -> int:
+        return max(self._book(domain.name).next_start, self._passed(product))
+
+    def _passed(self, product: Product) -> int:
+        """The furthest mark (ms) of the product's streams: what they sent before it was not read for the product."""
+        marks = (
+            self._marks.get((s.topic, lane), NEVER) for s in product.streams for lane in range(self._lanes)
+        )
+        return max(marks, default=NEVER)
+
     def _needed(self, domain: Domain, base: int) -> Sequence[Stream]:
         """The streams that base window `base` waits for: those of the products whose own window it belongs to. Where
         no product runs yet, all of them, so that the domain does not run ahead of its marks."""
@@ -294,7 +305,7 @@ class OpenWindows:
     def _own_window(self, domain: Domain, product: Product, base: int) -> Window | None:
         """The product's window that base window `base` belongs to; None where the product does not run then."""
         window = domain.calendar.window(product.policy.window.length, base)
-        return window if product.active_from <= window.start < product.active_until else None
+        return window if self._lives.first(product) <= window.start < product.active_until else None
 
     def _close(self, domain: Domain, left_out: tuple[str, ...], seq: int) -> Closed:
         book = self._book(domain.name)

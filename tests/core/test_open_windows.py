@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import polars as pl
 import pytest
 from admission_world import AREAS, BY_MONTH, energy, ms, product
 from windows_world import (
@@ -291,12 +292,24 @@ def changed_midway(before: Plan, after: Plan, extra: list[Record] = []) -> list[
     return closed(before, *sent, *marks(4), *extra, ("plan", after), *marks(24))
 
 
-def test_a_product_that_comes_never_gets_what_others_were_given() -> None:
+@pytest.mark.parametrize("ahead", [0, 7], ids=["closed", "marked, not closed"])
+def test_a_product_that_comes_when_its_windows_have_begun_begins_with_the_next(ahead: int) -> None:
+    """Its start lies before what was closed, or read up to; a window of which a part was read for others only is
+    never its own."""
     before, after = plan_of(middle=BY_DAY), plan_of(alpha=BY_DAY, middle=BY_DAY, zeta=HOURLY)
-    found = changed_midway(before, after)
-    (alpha,), (middle,) = due(found, "alpha"), due(found, "middle")
-    assert totals(alpha.rollups, alpha.product.bit) == {}
-    assert totals(middle.rollups, middle.product.bit) == {"energy-a": 600, "energy-b": 6}
+    sent = [chunk(use("a1", hour), use("b2", hour, 1)) for hour in range(6)]
+    log = [*sent, *marks(4), mark("b", 1, max(4, ahead)), ("plan", after)]
+    first, rest = [*marks(24)], [chunk(use("a1", hour, mask=7)) for hour in range(24, 48)]
+    found = closed(before, *log, *first, *rest, *marks(48))
+    (alpha,), (today, tomorrow) = due(found, "alpha"), due(found, "middle")
+    assert (alpha.window.start, totals(alpha.rollups, alpha.product.bit)) == (
+        START + 24 * HOUR,
+        {"energy-a": 2400},
+    )
+    assert totals(today.rollups, today.product.bit) == {"energy-a": 600, "energy-b": 6}
+    assert totals(tomorrow.rollups, tomorrow.product.bit) == {"energy-a": 2400}
+    hours = [(each.window.start - START) // HOUR for each in due(found, "zeta")]
+    assert hours == list(range(max(4, ahead), 48))
 
 
 def test_a_product_that_goes_takes_its_bits_along() -> None:
@@ -307,8 +320,8 @@ def test_a_product_that_goes_takes_its_bits_along() -> None:
 
 def test_a_domain_that_goes_and_comes_back_with_others_gives_them_nothing() -> None:
     found = changed_midway(plan_of(middle=BY_DAY), plan_of(alpha=BY_DAY), [("plan", plan_of())])
-    (alpha,) = due(found, "alpha")
-    assert totals(alpha.rollups) == {}
+    assert due(found, "alpha") == []  # the day had begun
+    assert [each.rollup.filter(pl.col("mask") != 0).height for each in found[4:]] == [0] * 20
 
 
 def test_a_product_that_comes_back_after_its_removal_gets_nothing_that_was_read_before() -> None:

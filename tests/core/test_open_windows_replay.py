@@ -172,6 +172,18 @@ def test_a_successor_takes_nothing_that_was_read_before_a_product_was_removed_an
     assert again.numbered("housing", two, "mask", ["gone@1", "hourly@1"], 3)["mask"].to_list() == [0, 1]
 
 
+def test_a_successor_knows_where_a_product_begins() -> None:
+    plan = plan_of(hourly=HOURLY)
+    windows = begun(plan)
+    both = plan_of(**TWO)
+    list(play(windows, [*marks(4), ("plan", both), chunk(use("a1", 5, mask=3)), *marks(5)]))
+    again = OpenWindows(LANES)
+    again.restore(json.loads(json.dumps(windows.snapshot())))
+    again.set_plan(both, 9)
+    found = list(play(again, marks(49), 9))  # a day and a night more
+    assert [each.window.start for each in due(found, "daily")] == [START + 24 * HOUR]
+
+
 def test_roll_ups_are_kept_as_long_as_a_window_needs_them() -> None:
     windows = begun(plan_of(daily=BY_DAY))
     list(play(windows, [*(chunk(use("a1", hour)) for hour in range(30)), *marks(30)]))
@@ -185,7 +197,7 @@ def test_roll_ups_are_kept_as_long_as_a_window_needs_them() -> None:
 def test_pieces_of_one_roll_up_come_back_as_one() -> None:
     (found,) = list(play(begun(plan_of(daily=BY_DAY)), [chunk(use("a1", 0), use("a2", 0)), *marks(1)]))
     windows = OpenWindows(LANES)
-    windows.restore(OpenWindows(LANES).snapshot() | {"closed_until": {"housing": START + HOUR}})
+    windows.restore(begun(plan_of(daily=BY_DAY)).snapshot() | {"closed_until": {"housing": START + HOUR}})
     windows.set_plan(plan_of(daily=BY_DAY))
     for row in range(2):
         windows.add_rollup("housing", START, found.rollup[row])

@@ -75,8 +75,13 @@ def test_a_territory_comes_into_force_by_commands_that_tell_what_they_did(
         signed = told("sign", folder, "vacancy-monthly", *key)
         assert signed == {"product": "vacancy-monthly", "partner": partner, "note": signed["note"]}
         assert Path(signed["note"]).is_file()
+    within = ["2026-01-02" if word == "2026-01-01" else word for word in active]
+    assert cli.run(["territory", *within]) == 2  # a month's second day begins no window
+    assert "[bad_start]" in capsys.readouterr().err
     done = told(*active)
     assert done == {"product": "vacancy-monthly", "active_from": "2026-01-01", "signed_by": PARTNERS}
     records = asyncio.run(read_topic(place.kafka.settings(CONTROL), "control"))
-    kinds = [SCHEMAS.decode(record.value)[1]["kind"] for record in records]
-    assert kinds.count("activation") == 1 and kinds.count("partner") == 2 * len(PARTNERS)
+    said = [SCHEMAS.decode(record.value)[1] for record in records]
+    kinds = [record["kind"] for record in said]
+    assert [record["name"] for record in said if record["kind"] == "activation"] == ["vacancy-monthly@1"]
+    assert kinds.count("partner") == 2 * len(PARTNERS)
