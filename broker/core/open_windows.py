@@ -145,9 +145,11 @@ class OpenWindows:
         self._book(domain).late += count
 
     def retract(self, domain: str, retractions: pl.DataFrame) -> None:
-        """Takes retractions (`point, premises, bits, from_ms, seq`); they reach what precedes `seq`."""
+        """Takes retractions (`point, premises, bits, from_ms, seq`); they reach what precedes `seq`: roll-ups at once,
+        open rows when their window closes."""
         book = self._book(domain)
-        book.retractions.append(retractions)
+        if book.rows:
+            book.retractions.append(retractions)
         book.rollups = {start: retract_rollups(rows, retractions) for start, rows in book.rollups.items()}
 
     def mark(self, topic: str, lane: int, until: int) -> None:
@@ -350,13 +352,17 @@ class OpenWindows:
             )
 
     def _forget(self, domain: Domain, book: _Book) -> None:
-        """Drops roll-ups that no product can need any more, and retractions that reach nothing held."""
+        """Drops roll-ups that no product can need any more, and retractions that precede every row that is open."""
         oldest = self.oldest_rollup(domain, book.next_start)
         book.rollups_from = max(book.rollups_from, oldest)
         book.rollups = {start: rows for start, rows in book.rollups.items() if start >= oldest}
         book.left_out = {start: topics for start, topics in book.left_out.items() if start >= oldest}
-        if not book.rows:
-            book.retractions = []
+        reached = min(book.first_seq.values(), default=None)
+        book.retractions = [
+            each
+            for each in book.retractions
+            if reached is not None and int(each["seq"].max()) > reached  # type: ignore[arg-type]  # an Int64 column's maximum
+        ]
 
 
 def _together(rows: pl.DataFrame, retractions: list[pl.DataFrame]) -> pl.DataFrame:

@@ -276,6 +276,24 @@ def test_a_retraction_from_a_moment_leaves_what_lies_before() -> None:
     assert totals(daily.rollups) == {"energy-a": 600}
 
 
+def test_retractions_are_kept_only_while_a_row_before_them_is_open() -> None:
+    """However many come in a month: what they say of roll-ups is done at once."""
+    windows = begun(plan_of(daily=BY_DAY))
+    kept = []
+    for hour in range(12):
+        log = [
+            retraction("a9"),
+            chunk(use("a1", hour), use("a2", hour)),
+            chunk(use("a1", hour + 1)),
+            retraction("a2"),
+        ]
+        list(play(windows, [*log, *marks(hour + 1)], 10 * hour))
+        kept.append(len(windows._books["housing"].retractions))
+    assert kept == [1] * 12  # the last one follows the rows of the next hour
+    (daily,) = due(list(play(windows, marks(24), 200)), "daily")
+    assert totals(daily.rollups) == {"energy-a": 1300}
+
+
 def test_a_retraction_after_the_closing_mark_changes_no_release() -> None:
     log = [chunk(use("a1", 0)), *marks(1), retraction("a1"), *marks(2)]
     first, _ = closed(plan_of(**ONE), *log)
