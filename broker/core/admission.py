@@ -11,9 +11,9 @@ The order of decisions about one reading (the first that holds is its reason):
 Invariants
 - Every reading has exactly one outcome: rows in = admitted + refused + quarantined. Late readings are
   admitted.
-- A reading is late for a base window iff the window's end + lateness <= the completeness mark in force at
-  the reading's offset (the highest of those before it). Late rows are counted, never contributed; no key is
-  asked for on their behalf, since theirs may be gone.
+- A reading is late for a base window iff `Domain.shut` of the window's end (end + lateness, and more where intervals
+  reach over the end) <= the completeness mark in force at the reading's offset (the highest of those before it).
+  Late rows are counted, never contributed; no key is asked for on their behalf, since theirs may be gone.
 - An interval belongs to the base window that holds its start. A register value at t belongs to the window
   with start < t <= end, and goes out as opening value to windows with t <= start <= t + max_gap: of each
   batch only the last per (point, window, mask), for which the site must be the same premises at the
@@ -156,7 +156,7 @@ def admit(
     code[within.row] = _SAID[said]
     code[opening.row[opening_mask > 0]] = _ADMITTED  # it serves the next window, though not its own
 
-    shut = edges[1:] + domain.lateness
+    shut = domain.shut(edges[1:], stream)
     in_force = _in_force(readings["offset"].to_numpy(), mark, marks)
     late = shut[within.window] <= in_force[within.row]
     opens = (opening_mask > 0) & (shut[opening.window] > in_force[opening.row])

@@ -32,6 +32,7 @@ from admission_world import (
 from broker.core.admission import CONTRIBUTIONS
 from broker.core.consent import ConsentTable
 from broker.core.pseudonym import point_pseudonyms, premises_pseudonyms
+from broker.core.readings import LONGEST_INTERVAL
 
 DAY_START = ms("2026-02-03 00:00")
 NOON = ms("2026-02-03 12:00")
@@ -236,6 +237,18 @@ def test_lateness_follows_the_mark_in_force_at_each_offset() -> None:
     assert admission.admitted == 5
     assert admitted(rows, domain, SITES, mark=shut).contributions["order"].to_list() == [4]
     assert admitted(rows, domain, SITES, mark=shut - 1).late.is_empty()
+
+
+def test_a_gas_day_is_in_time_as_long_as_no_mark_has_passed_its_end() -> None:
+    """Marks that are true every hour: the day from 06:00 ends six hours after its window."""
+    gas_day = batch(("p", ms("2026-02-03 06:00"), ms("2026-02-04 06:00"), 1))
+    by_start = domain_of(product(inputs={"energy": energy(assign="start")}))
+    for mark in (ms("2026-02-04 00:00"), ms("2026-02-04 05:59")):
+        found = admitted(gas_day, by_start, SITES, mark=mark)
+        assert (found.contributions.height, found.late.height) == (1, 0)
+    longest = DAY_START + DAY + LONGEST_INTERVAL
+    assert admitted(gas_day, by_start, SITES, mark=longest - 1).late.is_empty()
+    assert admitted(gas_day, by_start, SITES, mark=longest).late["count"].to_list() == [1]
 
 
 def test_late_readings_ask_for_no_key() -> None:
