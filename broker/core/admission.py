@@ -161,7 +161,7 @@ def admit(
     late = shut[within.window] <= in_force[within.row]
     opens = (opening_mask > 0) & (shut[opening.window] > in_force[opening.row])
 
-    rows = _Rows(readings, sites, domain, keys, edges)
+    rows = _Rows(readings, stream, sites, domain, keys, edges)
     on_time = (mask > 0) & ~late
     own = rows.frame(_only(within, on_time), found.site[within.row[on_time]], mask[on_time])
     last, last_mask = _last(_only(opening, opens), opening_mask[opens], readings, found.point)
@@ -236,6 +236,7 @@ class _Rows:
     """Makes contributions out of pairs: the only place that asks for keys."""
 
     readings: pl.DataFrame
+    stream: Stream
     sites: SiteTable
     domain: Domain
     keys: EpochKeys
@@ -247,9 +248,10 @@ class _Rows:
             return _empty(CONTRIBUTIONS)
         premises, point = self._pseudonyms(pairs.window, site)
         at = self.sites.rows
-        reading = self.readings.select("start", "end", "value", order="offset")[pairs.row]
+        reading = self.readings.select("start", "end", "value", "offset")[pairs.row]
         return reading.with_columns(
             at.select("group", "area", "segment", "register_size")[site],
+            order=self.domain.order(reading["offset"].to_numpy(), self.stream),
             window=self.edges[pairs.window],
             point=point,
             premises=premises,

@@ -31,6 +31,8 @@ from broker.core.policy import Input, Policy, digest
 from broker.core.readings import LONGEST_INTERVAL
 
 MAX_PRODUCTS: Final = 63
+OFFSET_BITS: Final = 48
+"""A million records a second for nine years; leaves room for thousands of streams beside them."""
 
 T = TypeVar("T")
 N = TypeVar("N", int, npt.NDArray[np.int64])
@@ -115,6 +117,17 @@ class Domain:
     def group_level(self) -> str:
         """The level whose areas are decided as a whole; the same for all products of the territory."""
         return self.products[0].group_level
+
+    def order(self, offset: N, stream: Stream) -> N:
+        """Which of a partner's readings is the last write (the highest): by offset, and of several streams that may
+        say the same of a point, as offsets of different topics mean nothing to each other, by topic first."""
+        line = stream.partner, stream.measure, stream.kind, stream.net
+        before = [
+            s
+            for s in self.streams
+            if (s.partner, s.measure, s.kind, s.net) == line and s.topic < stream.topic
+        ]
+        return offset + (len(before) << OFFSET_BITS)
 
     def overhang(self, stream: Stream) -> int:
         """ms after a base window's end by which an interval that belongs to it may end.
