@@ -11,9 +11,9 @@ The order of decisions about one reading (the first that holds is its reason):
 Invariants
 - Every reading has exactly one outcome: rows in = admitted + refused + quarantined. Late readings are
   admitted.
-- A reading is late for a base window iff the window's end + lateness <= the completeness mark in force at
-  the reading's offset (the highest of those before it). Late rows are counted, never contributed; no key is
-  asked for on their behalf, since theirs may be gone.
+- A reading is late for a base window iff `Domain.shut` of the window's end (end + lateness, and more where intervals
+  reach over the end) <= the completeness mark in force at the reading's offset (the highest of those before it).
+  Late rows are counted, never contributed; no key is asked for on their behalf, since theirs may be gone.
 - An interval belongs to the base window that holds its start. A register value at t belongs to the window
   with start < t <= end, and goes out as opening value to windows with t <= start <= t + max_gap: of each
   batch only the last per (point, window, mask), for which the site must be the same premises at the
@@ -156,12 +156,12 @@ def admit(
     code[within.row] = _SAID[said]
     code[opening.row[opening_mask > 0]] = _ADMITTED  # it serves the next window, though not its own
 
-    shut = edges[1:] + domain.lateness
+    shut = domain.shut(edges[1:], stream)
     in_force = _in_force(readings["offset"].to_numpy(), mark, marks)
     late = shut[within.window] <= in_force[within.row]
     opens = (opening_mask > 0) & (shut[opening.window] > in_force[opening.row])
 
-    rows = _Rows(readings, sites, domain, keys, edges)
+    rows = _Rows(readings, stream, sites, domain, keys, edges)
     on_time = (mask > 0) & ~late
     own = rows.frame(_only(within, on_time), found.site[within.row[on_time]], mask[on_time])
     last, last_mask = _last(_only(opening, opens), opening_mask[opens], readings, found.point)
@@ -236,6 +236,7 @@ class _Rows:
     """Makes contributions out of pairs: the only place that asks for keys."""
 
     readings: pl.DataFrame
+    stream: Stream
     sites: SiteTable
     domain: Domain
     keys: EpochKeys
@@ -247,9 +248,10 @@ class _Rows:
             return _empty(CONTRIBUTIONS)
         premises, point = self._pseudonyms(pairs.window, site)
         at = self.sites.rows
-        reading = self.readings.select("start", "end", "value", order="offset")[pairs.row]
+        reading = self.readings.select("start", "end", "value", "offset")[pairs.row]
         return reading.with_columns(
             at.select("group", "area", "segment", "register_size")[site],
+            order=self.domain.order(reading["offset"].to_numpy(), self.stream),
             window=self.edges[pairs.window],
             point=point,
             premises=premises,

@@ -17,7 +17,7 @@ Invariants
 - Area and segment of a line are those of its earliest row that counts.
 - The result does not depend on the order of the rows or on how they are cut into chunks, and for each bit
   has at most one row per (line, premises).
-- Integers only. `order` is unique within a line and moment (a partner's offset).
+- Integers only. `order` is unique within a line and moment (`Domain.order`).
 
 Most claims are plain: one partner, one look per line, nothing that overlaps. They are folded in
 one pass; the odd ones (`_odd_claims`) once for each class of bits that always occur together. Both ways

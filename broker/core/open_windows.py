@@ -4,9 +4,10 @@ Invariants
 - Everything here is decided by the records of one contributions partition, in their order: replaying a
   prefix gives the same state, and no clock is read.
 - A base window of a domain closes once, in order of time, when the watermark (the lowest over the input
-  partitions) of every stream that contributes to it has passed its end + lateness, or every input partition that
-  has not passed it was declared stalled. Streams contribute to the windows of products that run then: one that is
-  activated for next month holds nothing today. Records for a closed window are counted as late and change nothing.
+  partitions) of every stream that contributes to it has passed `Domain.shut` of its end (lateness included), or every
+  input partition that has not passed it was declared stalled. Streams contribute to the windows of products that run
+  then: one that is activated for next month holds nothing today. Records for a closed window are counted as late and
+  change nothing.
 - A stream that was stalled when a base window closed is *left out* of it. Products whose policy says `hold`
   abandon their window then; products that say `release_without` are decided without that stream.
 - A retraction clears product bits of rows that precede it, in open base windows and in the roll-ups of open
@@ -276,9 +277,9 @@ class OpenWindows:
         if not domain.streams:
             return None
         window = domain.calendar.window(domain.base, self._book(domain.name).next_start)
-        needed = window.end + domain.lateness
         left_out = []
         for stream in self._needed(domain, window.start):
+            needed = domain.shut(window.end, stream)
             behind = [
                 lane for lane in range(self._lanes) if self._marks.get((stream.topic, lane), NEVER) < needed
             ]

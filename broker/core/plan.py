@@ -21,14 +21,21 @@ from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from typing import Final, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from broker.core.areas import AreaTree
 from broker.core.calendar import LAST, Calendar, duration_ms
 from broker.core.errors import InputError, Refused
 from broker.core.policy import Input, Policy, digest
+from broker.core.readings import LONGEST_INTERVAL
 
 MAX_PRODUCTS: Final = 63
+OFFSET_BITS: Final = 48
+"""A million records a second for nine years; leaves room for thousands of streams beside them."""
 
 T = TypeVar("T")
+N = TypeVar("N", int, npt.NDArray[np.int64])
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -110,6 +117,31 @@ class Domain:
     def group_level(self) -> str:
         """The level whose areas are decided as a whole; the same for all products of the territory."""
         return self.products[0].group_level
+
+    def order(self, offset: N, stream: Stream) -> N:
+        """Which of a partner's readings is the last write (the highest): by offset, and of several streams that may
+        say the same of a point, as offsets of different topics mean nothing to each other, by topic first."""
+        line = stream.partner, stream.measure, stream.kind, stream.net
+        before = [
+            s
+            for s in self.streams
+            if (s.partner, s.measure, s.kind, s.net) == line and s.topic < stream.topic
+        ]
+        return offset + (len(before) << OFFSET_BITS)
+
+    def overhang(self, stream: Stream) -> int:
+        """ms after a base window's end by which an interval that belongs to it may end.
+
+        A mark speaks of what ends by it, and where a measure is assigned by start (a gas day from 06:00 to 06:00) the
+        window's last interval ends later than the window: by how much no policy says, at most the longest interval.
+        """
+        crosses = stream.kind == "interval" and stream.measure in self.assign_start
+        return LONGEST_INTERVAL if crosses else 0
+
+    def shut(self, end: N, stream: Stream) -> N:
+        """The mark (ms) that shuts base windows that end at `end` for a stream: from then on its readings are late,
+        and they no longer wait for it."""
+        return end + (self.lateness + self.overhang(stream))
 
 
 @dataclass(frozen=True)

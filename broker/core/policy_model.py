@@ -75,8 +75,9 @@ class Input(_Model):
 
     unit: of values and conditions. max_gap (registers): how far from a window's edge a register may be read,
     default one base window. assign `start` (intervals): an interval belongs wholly to the base window of its
-    start. net: values may be negative (feed-in: `{measure: electricity, …, net: true}`), and rules judge |x|;
-    without it a negative reading is quarantined. days: only base windows on the dates of that reference count.
+    start, which therefore waits for marks 25 h (the longest interval) beyond its end. net: values may be negative
+    (feed-in: `{measure: electricity, …, net: true}`), and rules judge |x|; without it a negative reading is
+    quarantined. days: only base windows on the dates of that reference count.
     """
 
     measure: Name

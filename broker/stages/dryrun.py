@@ -2,7 +2,8 @@
 
 Invariants
 - Every reading counts as sent before its partner's one mark, which is the end of its last good reading; lateness
-  is 0. Windows are released where the marks of all contributing streams complete them.
+  is 0. Windows are released where the marks of all contributing streams complete them; a window whose intervals
+  reach over its end (`assign: start`) is complete then too, because nothing comes after the file.
 - There is no append time. A reading lies in the future if it ends more than a day after `now`, which a caller that
   reads a clock raises to `usual_end`: recorded data that lie ahead of the clock as a whole are no forecast, and a
   few rows among them that lie far ahead of the others are.
@@ -240,9 +241,11 @@ def _release(
             windows.fold(domain.name, int(start), part, 0)
         last = max(marks.values(), default=NO_MARK)
         for stream in domain.streams:
-            windows.mark(stream.topic, 0, marks.get(stream.topic, NO_MARK))
+            # nothing comes after the file: an interval that began in a window has ended by its mark, or never will
+            beyond = domain.overhang(stream)
+            windows.mark(stream.topic, 0, marks.get(stream.topic, NO_MARK) + beyond)
             if domain.products[0].policy.window.on_stall == "release_without":
-                windows.stalled(stream.topic, 0, last)
+                windows.stalled(stream.topic, 0, last + beyond)
     made: list[Decision] = []
     left_out = []
     for due in (due for closed in windows.close_next(1) for due in closed.due):

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 from admission_world import (
+    AREAS,
     BY_MONTH,
     CONSENT,
     DAY,
@@ -31,7 +32,12 @@ from admission_world import (
 
 from broker.core.admission import CONTRIBUTIONS
 from broker.core.consent import ConsentTable
+from broker.core.fold import roll_up
+from broker.core.fold_frames import ROWS
+from broker.core.plan import Activation, Stream, build_plan
+from broker.core.policy import load
 from broker.core.pseudonym import point_pseudonyms, premises_pseudonyms
+from broker.core.readings import LONGEST_INTERVAL
 
 DAY_START = ms("2026-02-03 00:00")
 NOON = ms("2026-02-03 12:00")
@@ -236,6 +242,40 @@ def test_lateness_follows_the_mark_in_force_at_each_offset() -> None:
     assert admission.admitted == 5
     assert admitted(rows, domain, SITES, mark=shut).contributions["order"].to_list() == [4]
     assert admitted(rows, domain, SITES, mark=shut - 1).late.is_empty()
+
+
+def test_a_gas_day_is_in_time_as_long_as_no_mark_has_passed_its_end() -> None:
+    """Marks that are true every hour: the day from 06:00 ends six hours after its window."""
+    gas_day = batch(("p", ms("2026-02-03 06:00"), ms("2026-02-04 06:00"), 1))
+    by_start = domain_of(product(inputs={"energy": energy(assign="start")}))
+    for mark in (ms("2026-02-04 00:00"), ms("2026-02-04 05:59")):
+        found = admitted(gas_day, by_start, SITES, mark=mark)
+        assert (found.contributions.height, found.late.height) == (1, 0)
+    longest = DAY_START + DAY + LONGEST_INTERVAL
+    assert admitted(gas_day, by_start, SITES, mark=longest - 1).late.is_empty()
+    assert admitted(gas_day, by_start, SITES, mark=longest).late["count"].to_list() == [1]
+
+
+def test_of_two_streams_that_say_the_same_of_a_point_the_last_by_topic_counts_whatever_the_offsets() -> None:
+    """Offsets of different topics cannot be compared, and the order in which they were read must not decide."""
+    more = replace(ELECTRICITY, name="more")
+    policy = load(product(), "daily")
+    domain = build_plan([Activation(policy, 0)], [ELECTRICITY, more, OTHER], AREAS, "Europe/Paris").domains[
+        "housing"
+    ]
+
+    def sent(stream: Stream, value: int, offset: int, seq: int) -> pl.DataFrame:
+        reading = batch(("p", NOON, NOON + HOUR, value)).with_columns(offset=pl.lit(offset, pl.Int64))
+        columns = {
+            name: pl.lit(getattr(stream, name)) for name in ("partner", "holding", "measure", "kind", "net")
+        }
+        rows = admitted(reading, domain, SITES, stream=stream).contributions
+        return rows.with_columns(**columns, seq=pl.lit(seq, pl.Int64)).select(list(ROWS))
+
+    window = domain.calendar.window("P1D", NOON)
+    for first, second, seqs in ((7, 7, (1, 2)), (7, 7, (2, 1)), (10**14, 0, (1, 2)), (0, 10**14, (2, 1))):
+        rows = [sent(ELECTRICITY, 100, first, seqs[0]), sent(more, 200, second, seqs[1])]
+        assert roll_up(pl.concat(rows), domain, window)["value"].to_list() == [200]
 
 
 def test_late_readings_ask_for_no_key() -> None:

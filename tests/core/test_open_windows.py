@@ -33,6 +33,7 @@ from windows_world import (
 from broker.core.open_windows import Closed, Due, OpenWindows
 from broker.core.plan import Activation, Plan, Stream, build_plan
 from broker.core.policy import load
+from broker.core.readings import LONGEST_INTERVAL
 
 ONE = {"hourly": HOURLY}
 TWO = {"daily": BY_DAY, "hourly": HOURLY}  # bits 0 and 1
@@ -65,6 +66,19 @@ def test_a_window_closes_at_its_end_and_lateness_to_the_millisecond(lateness: st
     assert closed(plan, *others, ("mark", (topic, lane, until - 1))) == []
     (found,) = closed(plan, *others, last)
     assert (found.window.start, found.window.end) == (START, START + HOUR)
+
+
+def test_a_window_waits_for_intervals_that_reach_over_its_end() -> None:
+    """As long as admission takes them: no reading is admitted for a window that has closed."""
+    by_start = energy(assign="start")
+    policy = load(product("hourly", window=HOURLY, inputs={"energy": by_start}), "hourly")
+    plan = build_plan([Activation(policy, START)], STREAMS.values(), AREAS, "Europe/Paris")
+    domain = plan.domains["housing"]
+    shut = domain.shut(START + HOUR, STREAMS["a"])
+    assert shut == START + HOUR + LONGEST_INTERVAL
+    *others, (kind, (topic, lane, until)) = marks((shut - START) / HOUR)
+    assert closed(plan, *others, (kind, (topic, lane, until - 1))) == []
+    assert len(closed(plan, *others, (kind, (topic, lane, until)))) == 1
 
 
 def test_a_mark_that_goes_back_changes_nothing() -> None:

@@ -120,6 +120,15 @@ def test_assigning_by_start_is_per_measure() -> None:
     assert plan(active(("inputs.energy.assign", "start"))).domains["housing"].assign_start == {"electricity"}
 
 
+def test_windows_are_shut_later_only_for_streams_whose_intervals_reach_over_their_end() -> None:
+    domain = plan(active(("inputs.energy.assign", "start"))).domains["housing"]
+    electricity, water_register = STREAMS[0], STREAMS[3]
+    assert domain.shut(10 * DAY, water_register) == 11 * DAY  # lateness
+    assert domain.shut(10 * DAY, electricity) == 11 * DAY + 25 * HOUR
+    register = Stream("energy-a", "holding-a", "index", "electricity", "register", "Wh")
+    assert domain.shut(10 * DAY, register) == 11 * DAY
+
+
 def without(partner: str) -> list[Stream]:
     return [stream for stream in STREAMS if stream.partner != partner]
 
