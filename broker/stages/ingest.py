@@ -103,8 +103,8 @@ class IngestLane:
         gathered = await self._gather()
         # after the fetch: no reading overtakes a withdrawal that it followed
         out, offsets = await self._catch_up()
-        digests = await self._digest(gathered)
-        out += await asyncio.to_thread(self._outgoing, digests)
+        digests, outgoing = await asyncio.to_thread(self._decide, gathered)
+        out += outgoing
         now = self._clock.now()
         marks = await self._watermarks.idle(self._tables.plan, self._streams, self._paused.keys(), now)
         marks |= {(d.stream.topic, self._partition): d.watermark for d in digests}
@@ -265,8 +265,8 @@ class IngestLane:
         """Up to `MOST_READINGS` readings, or what comes in a second: a transaction of few costs as much."""
         found: dict[Place, list[Batch]] = {}
         count = 0
-        for _ in range(GATHER_ROUNDS):
-            batches = await self._poll()
+        for number in range(GATHER_ROUNDS):
+            batches = await self._poll(0 if number else WAIT_MS)
             for batch in batches:
                 found.setdefault((batch.topic, batch.partition), []).append(batch)
                 count += len(batch.offsets)
@@ -275,19 +275,19 @@ class IngestLane:
             await asyncio.sleep(GATHER_MS / 1000)
         return [(together(batches), self._streams[place]) for place, batches in sorted(found.items())]
 
-    async def _poll(self) -> list[Batch]:
+    async def _poll(self, wait_ms: int) -> list[Batch]:
         """An equal quota of each partner that may be read; waits only where no partner has anything."""
         partners = self._readable()
         if not partners:
-            await asyncio.sleep(WAIT_MS / 1000)
+            await asyncio.sleep(wait_ms / 1000)
             return []
         quota = max(1, MOST_READINGS // len(partners))
         batches: list[Batch] = []
         for places in partners.values():
             batches += await self._reader.poll(places, most=quota, wait_ms=0)
-        if not batches:
+        if not batches and wait_ms:
             every = [place for places in partners.values() for place in places]
-            batches += await self._reader.poll(every, most=quota, wait_ms=WAIT_MS)
+            batches += await self._reader.poll(every, most=quota, wait_ms=wait_ms)
         return batches
 
     def _readable(self) -> dict[str, list[Place]]:
@@ -325,22 +325,18 @@ class IngestLane:
             code, _, detail = reason.partition(":")
             self._telemetry.paused(partner, code, detail)
 
-    async def _digest(self, batches: list[tuple[Batch, Stream]]) -> list[Digest]:
-        return [
-            await asyncio.to_thread(
-                self._digester.digest,
-                batch,
-                stream,
-                self._tables,
-                self._watermarks.of((batch.topic, batch.partition)),
+    def _decide(self, batches: list[tuple[Batch, Stream]]) -> tuple[list[Digest], list[Out]]:
+        """What the batches come to, and what goes out of it: in one go, so that lanes which wait for a core hold no
+        half-done work in memory."""
+        digests = [
+            self._digester.digest(
+                batch, stream, self._tables, self._watermarks.of((batch.topic, batch.partition))
             )
             for batch, stream in batches
         ]
-
-    def _outgoing(self, digests: list[Digest]) -> list[Out]:
         out = list(self._digester.contributions(digests, self._tables.plan))
         out += [self._digester.dead_letter(record) for digest in digests for record in digest.quarantined]
-        return out + [self._digester.receipt(digest) for digest in digests]
+        return digests, out + [self._digester.receipt(digest) for digest in digests]
 
     # -- after a batch --------------------------------------------------------------------------------
 
