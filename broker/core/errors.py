@@ -47,6 +47,21 @@ class OperatorError(BrokerError):
     exit_code = 1
 
 
+class Unreadable(OperatorError):
+    """Kafka does not hand out a partition: it may not be read, is damaged, or lost records before they were read."""
+
+    def __init__(self, topic: str, partition: int, cause: str) -> None:
+        self.topic = topic
+        self.partition = partition
+        super().__init__(
+            "unreadable",
+            f"Kafka does not hand out this partition ({cause}): look at the topic's access rules and health; where "
+            "records were deleted before they were read (OffsetOutOfRange), let their sender send them again, then "
+            "reset the offset of the group",
+            where=f"{topic}/{partition}",
+        )
+
+
 class ProgrammerError(BrokerError):
     """An invariant of the code is broken; nothing is released."""
 

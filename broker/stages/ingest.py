@@ -15,17 +15,19 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 
 import polars as pl
 
 from broker.core.calendar import Window, duration_ms
+from broker.core.errors import Unreadable
 from broker.core.plan import Domain, Stream
 from broker.core.readings import OLDEST
 from broker.core.retractions import consent_retractions, site_retractions
 from broker.stages.books import BadRecord
 from broker.stages.digest import Digest, Digester
+from broker.stages.pauses import Pauses
 from broker.stages.ports import Batch, Clock, Keys, Out, Place, Reader, Writer, together
 from broker.stages.tables import CONSENT, CONTROL, SITES, Change, LaneTables, cut
 from broker.stages.telemetry import Telemetry
@@ -74,13 +76,12 @@ class IngestLane:
         self._waits = Waits(partition, reader)
         self._read: dict[Place, int] = {}
         self._ever_read: set[Place] = set()
-        self._paused: dict[str, str] = {}
+        self._pauses = Pauses(tables, clock, telemetry)
         self._announced = ""
-        self._started = 0
 
     async def start(self) -> None:
         """Fence the former owner; then read what it committed, the tables up to there, and the plan."""
-        self._started = self._clock.now()
+        self._pauses.begin()
         await self._writer.start()
         await self._state.start()
         await self._reader.start()
@@ -95,18 +96,20 @@ class IngestLane:
         await self._follow_plan()
 
     async def stop(self) -> None:
-        for client in (self._state, self._reader, self._writer):
-            await client.stop()
+        await asyncio.gather(*(client.stop() for client in (self._state, self._reader, self._writer)))
 
     async def step(self) -> None:
         """One round; returns after at most about `WAIT_MS` when there is nothing to do."""
         gathered = await self._gather()
         # after the fetch: no reading overtakes a withdrawal that it followed
         out, offsets = await self._catch_up()
+        gathered = await self._put_back(gathered)
         digests, outgoing = await asyncio.to_thread(self._decide, gathered)
         out += outgoing
         now = self._clock.now()
-        marks = await self._watermarks.idle(self._tables.plan, self._streams, self._paused.keys(), now)
+        marks = await self._watermarks.idle(
+            self._tables.plan, self._streams, self._pauses.reasons.keys(), now
+        )
         marks |= {(d.stream.topic, self._partition): d.watermark for d in digests}
         out += self._marks(marks)
         self._take(marks)
@@ -136,7 +139,13 @@ class IngestLane:
         while waiting := {place: end for place, end in waiting.items() if await self._position(place) < end}:
             batches: list[Batch] = [self._ahead.pop(place) for place in waiting if place in self._ahead]
             if not batches:
-                batches += await self._state.poll(list(waiting), most=MOST_READINGS, wait_ms=WAIT_MS)
+                try:
+                    batches += await self._state.poll(list(waiting), most=MOST_READINGS, wait_ms=WAIT_MS)
+                except Unreadable as error:
+                    self._pauses.set_aside(error)
+                    waiting = {
+                        place: end for place, end in waiting.items() if not self._pauses.is_aside(place[0])
+                    }
             for batch in batches:
                 place = batch.topic, batch.partition
                 due, rest = cut(batch, waiting[place])
@@ -154,7 +163,7 @@ class IngestLane:
         """Brings the tables up to now; what follows from that, and the offsets to commit with it."""
         if self._lacks_topics():
             await self._follow_plan()
-        places = sorted(self._state.assigned)
+        places = [place for place in sorted(self._state.assigned) if not self._pauses.is_aside(place[0])]
         before = {place: await self._position(place) for place in places}
         ends = await self._state.end_offsets(places)
         behind = {place: end for place, end in ends.items() if before[place] < end}
@@ -164,7 +173,8 @@ class IngestLane:
         )
         if replanned:
             await self._follow_plan()
-        offsets = {place: (end, "") for place, end in behind.items()}
+        # not those that were set aside meanwhile
+        offsets = {place: (end, "") for place, end in behind.items() if await self._position(place) >= end}
         # first: what follows is read under this plan
         out = self._announce(offsets, await self._position((CONTROL, 0)))
         for record in [
@@ -277,53 +287,38 @@ class IngestLane:
 
     async def _poll(self, wait_ms: int) -> list[Batch]:
         """An equal quota of each partner that may be read; waits only where no partner has anything."""
-        partners = self._readable()
+        known = {topic for topic, _ in self._state.assigned}
+        partners, resumed = self._pauses.look(self._streams, known)
+        again = [place for place, stream in self._streams.items() if stream.partner in resumed]
+        self._watermarks.saw(again, self._clock.now())
         if not partners:
             await asyncio.sleep(wait_ms / 1000)
             return []
         quota = max(1, MOST_READINGS // len(partners))
         batches: list[Batch] = []
         for places in partners.values():
-            batches += await self._reader.poll(places, most=quota, wait_ms=0)
+            batches += await self._read_of(places, quota, 0)
         if not batches and wait_ms:
             every = [place for places in partners.values() for place in places]
-            batches += await self._reader.poll(every, most=quota, wait_ms=wait_ms)
+            batches += await self._read_of(every, quota, wait_ms)
         return batches
 
-    def _readable(self) -> dict[str, list[Place]]:
-        """Places by partner, without the partners that must wait."""
-        places: dict[str, list[Place]] = {}
-        for place, stream in sorted(self._streams.items()):
-            reason = self._obstacle(stream.partner)
-            if reason is None:
-                places.setdefault(stream.partner, []).append(place)
-            if reason != self._paused.get(stream.partner):
-                self._change_pause(stream.partner, reason)
-        return places
+    async def _read_of(self, places: list[Place], most: int, wait_ms: int) -> Sequence[Batch]:
+        try:
+            return await self._reader.poll(places, most=most, wait_ms=wait_ms)
+        except Unreadable as error:
+            self._pauses.set_aside(error)
+            return []
 
-    def _obstacle(self, partner: str) -> str | None:
-        """Why a partner's streams must not be read now."""
-        assigned = {topic for topic, _ in self._state.assigned}
-        for topic in (SITES + partner, CONSENT + partner):
-            if topic not in assigned:
-                return f"missing_table:{topic}"
-        expected = self._tables.control.partners.get(partner, {}).get("consent") or {}
-        if "heartbeat" in expected:
-            seen = self._tables.heartbeat(partner) or self._started
-            if self._clock.now() - seen > duration_ms(expected["heartbeat"]):
-                return "consent_silent"
-        return None
-
-    def _change_pause(self, partner: str, reason: str | None) -> None:
-        if reason is None:
-            self._paused.pop(partner, None)
-            own = [place for place, stream in self._streams.items() if stream.partner == partner]
-            self._watermarks.saw(own, self._clock.now())
-            self._telemetry.resumed(partner)
-        else:
-            self._paused[partner] = reason
-            code, _, detail = reason.partition(":")
-            self._telemetry.paused(partner, code, detail)
+    async def _put_back(self, gathered: list[tuple[Batch, Stream]]) -> list[tuple[Batch, Stream]]:
+        """Without the readings of partners whose tables could not be brought up to date: they are read again."""
+        kept = []
+        for batch, stream in gathered:
+            if self._pauses.is_aside(batch.topic):
+                await self._reader.seek((batch.topic, batch.partition), batch.offsets[0])
+            else:
+                kept.append((batch, stream))
+        return kept
 
     def _decide(self, batches: list[tuple[Batch, Stream]]) -> tuple[list[Digest], list[Out]]:
         """What the batches come to, and what goes out of it: in one go, so that lanes which wait for a core hold no
@@ -356,7 +351,9 @@ class IngestLane:
     async def _stalled(self, now: int) -> list[Out]:
         """Tells of the streams that keep windows waiting; those given up also to every release lane."""
         out: list[Out] = []
-        for wait in await self._waits.look(self._tables.plan, self._streams.keys(), self._paused.keys(), now):
+        for wait in await self._waits.look(
+            self._tables.plan, self._streams.keys(), self._pauses.reasons.keys(), now
+        ):
             topic, partition = wait.place
             self._telemetry.stalled(topic, partition, wait.waiting, given_up=wait.until is not None)
             if wait.until is not None:

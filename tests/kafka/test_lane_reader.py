@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import CorruptRecordException, TopicAuthorizationFailedError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from territories import territory
 
+from broker.core.errors import Unreadable
 from broker.edge.kafka.admin import Admin, TopicSpec
 from broker.edge.kafka.clients import consumer, producer, transactional_producer
 from broker.edge.kafka.embedded import EmbeddedKafka
@@ -137,7 +137,7 @@ async def test_a_topic_that_may_not_be_read_says_so(kafka: EmbeddedKafka) -> Non
     await reader.start()
     try:
         await reader.assign({("out.vacancy", 0): 0})
-        with pytest.raises(TopicAuthorizationFailedError):
+        with pytest.raises(Unreadable, match=r"out.vacancy/0.*TopicAuthorizationFailed"):
             for _ in range(100):
                 await reader.poll([("out.vacancy", 0)], most=10, wait_ms=200)
     finally:
@@ -159,7 +159,7 @@ async def test_a_batch_with_a_wrong_checksum_is_an_error_and_none_of_it_is_read(
         await client.end_offsets([tp])
         fetched = Fetched(client)
         put_in(client, tp, bytes(batch))
-        with pytest.raises(CorruptRecordException):
+        with pytest.raises(Unreadable, match="CorruptRecord"):
             await fetched.poll([tp], 10, 0)
         assert await client.position(tp) == 0
     finally:

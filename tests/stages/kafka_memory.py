@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from broker.core.errors import Unreadable
 from broker.stages.ports import Out, Place
 
 
@@ -62,6 +63,7 @@ class Kafka:
     commits: dict[tuple[str, Place], tuple[int, str]] = field(default_factory=dict)
     crash: tuple[int, str] | None = None
     trims: bool = True
+    unreadable: set[Place] = field(default_factory=set)
     transactions: int = 0
     handed: int = 0
 
@@ -136,6 +138,9 @@ class MemoryReader:
     async def leave(self, place: Place) -> None:
         del self._positions[place]
 
+    async def seek(self, place: Place, offset: int) -> None:
+        self._positions[place] = offset
+
     async def position(self, place: Place) -> int:
         return self._positions[place]
 
@@ -154,6 +159,10 @@ class MemoryReader:
         for place in places:
             if not left:
                 break
+            if place in self._kafka.unreadable:
+                if found:
+                    break
+                raise Unreadable(*place, "TopicAuthorizationFailedError")
             log = self._kafka.logs[place]
             taken = [rec for rec in log if rec.offset >= self._positions[place]][:left]
             left -= len(taken)

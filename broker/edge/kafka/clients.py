@@ -64,20 +64,25 @@ def producer(settings: KafkaSettings) -> AIOKafkaProducer:
 
 
 def consumer(
-    settings: KafkaSettings, group: str | None = None, *, idle_ms: int = FETCH_WAIT_MS
+    settings: KafkaSettings,
+    group: str | None = None,
+    *,
+    idle_ms: int = FETCH_WAIT_MS,
+    reset: str = "earliest",
 ) -> AIOKafkaConsumer:
     """A reader of committed records, without partitions yet; offsets are never committed behind the caller's
     back.
 
     idle_ms: how long Kafka may keep a fetch for which there is nothing. The client has one fetch under way: of
-    several partitions that are read at different speeds, one that was emptied waits for it.
+    several partitions that are read at different speeds, one that was emptied waits for it. reset: where to begin
+    where a position is none of the partition's; "none": that is an error.
     """
     return AIOKafkaConsumer(
         **_aiokafka(settings),
         group_id=group,
         enable_auto_commit=False,
         isolation_level="read_committed",
-        auto_offset_reset="earliest",
+        auto_offset_reset=reset,
         max_partition_fetch_bytes=FETCH_PARTITION_BYTES,
         fetch_max_bytes=16 * FETCH_PARTITION_BYTES,
         fetch_max_wait_ms=idle_ms,

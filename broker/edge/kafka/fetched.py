@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import FetchResult
-from aiokafka.errors import CorruptRecordException
+from aiokafka.errors import CorruptRecordException, KafkaError
+
+from broker.core.errors import Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Fetched:
     async def poll(self, wanted: Sequence[TopicPartition], most: int, wait_ms: int) -> list[Records]:
         """At most `most` records of these partitions together; waits `wait_ms` where nothing was fetched yet.
 
-        Raises what the broker or the network answered to the fetch, and CorruptRecordException.
+        Raises Unreadable for a partition that the broker refused or whose records are damaged.
         """
         self._consumer._coordinator.check_errors()
         found = self._take(wanted, most)
@@ -83,7 +86,8 @@ class Fetched:
                 if found:
                     break
                 self._drop(tp)
-                result.check_raise()
+                with _told(tp):
+                    result.check_raise()
             records = self._read(tp, result, most)
             if records.offsets:
                 found.append(records)
@@ -102,7 +106,8 @@ class Fetched:
             opened = self._open[tp] = _Open(result, _batches(source))
         while (left := most - len(records.offsets)) > 0:
             if opened.rows is None:
-                batch = next(opened.batches, None)
+                with _told(tp):
+                    batch = next(opened.batches, None)
                 if batch is None:
                     self._drop(tp)
                     break
@@ -120,6 +125,14 @@ class Fetched:
         self._open.pop(tp, None)
         self._fetcher._records.pop(tp, None)
         self._fetcher._notify(self._fetcher._wait_consume_future)
+
+
+@contextmanager
+def _told(tp: TopicPartition) -> Iterator[None]:
+    try:
+        yield
+    except KafkaError as error:
+        raise Unreadable(tp.topic, tp.partition, type(error).__name__) from error
 
 
 def _append(records: Records, rows: Iterator[Any], most: int, source: Any) -> int:

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, OffsetAndMetadata, Topi
 from aiokafka.admin import RecordsToDelete
 from aiokafka.errors import KafkaError, ProducerFenced
 
-from broker.core.errors import OperatorError, ProgrammerError
+from broker.core.errors import OperatorError, ProgrammerError, Unreadable
 from broker.edge.kafka.clients import FETCH_WAIT_MS, admin_client, consumer, transactional_producer
 from broker.edge.kafka.fetched import Fetched, Records
 from broker.edge.kafka.settings import KafkaSettings
@@ -40,7 +40,7 @@ class KafkaUnreachable(OperatorError):
     """The cluster does not answer, or not as it should."""
 
 
-KAFKA_FAILURES = (KafkaError, KafkaUnreachable, TimeoutError)
+KAFKA_FAILURES = (KafkaError, KafkaUnreachable, Unreadable, TimeoutError)
 """What a lane may raise when the cluster fails it; it begins again from what was committed."""
 
 
@@ -75,7 +75,7 @@ class LaneReader:
     async def start(self) -> None:
         # Without the group: a client that has one gives up for good when it is assigned anew while it still
         # looks for the group's coordinator.
-        self._consumer = consumer(self._settings, idle_ms=self._idle_ms)
+        self._consumer = consumer(self._settings, idle_ms=self._idle_ms, reset="none")
         with _unreachable(self._group or "reader"):
             await self._consumer.start()
         self._fetched = Fetched(self._consumer)
@@ -119,6 +119,10 @@ class LaneReader:
     async def leave(self, place: Place) -> None:
         """Reads this partition no more."""
         self._reassign({other: await self.position(other) for other in self._assigned if other != place})
+
+    async def seek(self, place: Place, offset: int) -> None:
+        """The next record that `poll` hands out of this place is that at `offset`."""
+        self._reader().seek(TopicPartition(*place), offset)
 
     def _reassign(self, wanted: Mapping[Place, int]) -> None:
         reader = self._reader()
