@@ -292,12 +292,11 @@ async def test_rows_that_come_after_their_stream_was_given_up_are_counted_unopen
     await settle(kafka, *lanes)
     send_hours(kafka, range(24, 26))
     await settle(kafka, *lanes, start=False)
-    told = Told()
     if when:
         kafka.crash = 1, when
         with pytest.raises(Crash):
             await settle(kafka, release_lane(kafka, 0, most=3))
-    await settle(kafka, release_lane(kafka, 0, told))
+    await settle(kafka, release_lane(kafka, 0, told := Told()))
     assert len(released(kafka)) == before
     state = json.loads(decoded(kafka, "ledger", 0)[-1]["body"])
     assert state["windows"]["late"] == {"housing": 18 * 4}  # hours, homes of G1
