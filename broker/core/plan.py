@@ -31,8 +31,7 @@ from broker.core.policy import Input, Policy, digest
 from broker.core.readings import LONGEST_INTERVAL
 
 MAX_PRODUCTS: Final = 63
-OFFSET_BITS: Final = 48
-"""A million records a second for nine years; leaves room for thousands of streams beside them."""
+OFFSET_BITS: Final = 48  # a million records a second for nine years, and thousands of streams beside them
 
 T = TypeVar("T")
 N = TypeVar("N", int, npt.NDArray[np.int64])
@@ -119,28 +118,20 @@ class Domain:
         return self.products[0].group_level
 
     def order(self, offset: N, stream: Stream) -> N:
-        """Which of a partner's readings is the last write (the highest): by offset, and of several streams that may
-        say the same of a point, as offsets of different topics mean nothing to each other, by topic first."""
+        """What makes one of a partner's readings the last write: its offset, but among streams that may say the same
+        of a point the topic first, because offsets of different topics mean nothing to each other."""
         line = stream.partner, stream.measure, stream.kind, stream.net
-        before = [
-            s
-            for s in self.streams
-            if (s.partner, s.measure, s.kind, s.net) == line and s.topic < stream.topic
-        ]
-        return offset + (len(before) << OFFSET_BITS)
+        alike = [s for s in self.streams if (s.partner, s.measure, s.kind, s.net) == line]
+        return offset + (sum(other.topic < stream.topic for other in alike) << OFFSET_BITS)
 
     def overhang(self, stream: Stream) -> int:
-        """ms after a base window's end by which an interval that belongs to it may end.
-
-        A mark speaks of what ends by it, and where a measure is assigned by start (a gas day from 06:00 to 06:00) the
-        window's last interval ends later than the window: by how much no policy says, at most the longest interval.
-        """
+        """ms after a base window's end by which an interval of it may end where the measure is assigned by start (a gas
+        day ends at 06:00): no policy says by how much, so the longest interval. A mark speaks of what ends by it."""
         crosses = stream.kind == "interval" and stream.measure in self.assign_start
         return LONGEST_INTERVAL if crosses else 0
 
     def shut(self, end: N, stream: Stream) -> N:
-        """The mark (ms) that shuts base windows that end at `end` for a stream: from then on its readings are late,
-        and they no longer wait for it."""
+        """The mark (ms) from which on base windows that end at `end` wait for a stream no more; what comes is late."""
         return end + (self.lateness + self.overhang(stream))
 
 
