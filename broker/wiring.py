@@ -36,7 +36,7 @@ PRINCIPALS = {"ingest": INGEST, "release": RELEASE}
 ROLES = tuple(PRINCIPALS)
 STOP_SECONDS = 4.5
 IDLE_MS = 1000
-"""Of readers that wait for all their partitions alike: Kafka answers at once when something comes."""
+"""Of a reader of one partition, that asks for nothing else: Kafka answers at once when something comes."""
 
 
 def worker_apps(settings: Settings, roles: Iterable[str]) -> list[faust.App]:
@@ -79,7 +79,7 @@ def lane_maker(role: str, settings: Settings) -> Callable[[int], Lane]:
             partition,
             tables,
             digester,
-            state=LaneReader(login, "ingest.lanes", idle_ms=IDLE_MS),
+            state=LaneReader(login, "ingest.lanes", on_demand=True),
             reader=LaneReader(login, "ingest.lanes"),
             writer=LaneWriter(login, f"ingest.{partition}", "ingest.lanes"),
             keys=keys,

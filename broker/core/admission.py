@@ -148,7 +148,7 @@ def admit(
         found.point,
         stream,
         domain,
-        states=lambda purpose: consent.states(sites.points["delivery_point"], purpose),
+        states=lambda purpose: consent.states(sites.names, purpose),
         edges=edges,
     )
     mask, said = products.decide(within.row, within.window)

@@ -24,7 +24,7 @@ Consent rows: delivery_point, purpose String; granted_from, expires_at, withdraw
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
@@ -88,6 +88,7 @@ class ConsentTable:
     purpose."""
 
     rows: pl.DataFrame
+    _memo: dict[str, tuple[pl.Series, States]] = field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
     def build(rows: pl.DataFrame, cut: int | None = None) -> ConsentTable:
@@ -110,7 +111,14 @@ class ConsentTable:
         return ConsentTable(SCHEMA.to_frame())
 
     def states(self, delivery_points: pl.Series, purpose: str) -> States:
-        """The states for one purpose of distinct delivery points, aligned with them."""
+        """The states for one purpose of distinct delivery points, aligned with them; those of the same Series are
+        looked up once."""
+        found = self._memo.get(purpose)
+        if found is None or found[0] is not delivery_points:
+            found = self._memo[purpose] = delivery_points, self._states(delivery_points, purpose)
+        return found[1]
+
+    def _states(self, delivery_points: pl.Series, purpose: str) -> States:
         own = self.rows.filter(pl.col("purpose") == purpose)
         if own.is_empty():
             size = len(delivery_points)

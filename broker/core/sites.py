@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -167,13 +168,18 @@ class SiteTable:
         same[same] = (token.gather(one[same]) == token.gather(other[same])).to_numpy()
         return same
 
-    @property
+    @cached_property
+    def names(self) -> pl.Series:
+        """The delivery points, as in `points`; always the same Series."""
+        return self.points["delivery_point"]
+
+    @cached_property
     def _index(self) -> pl.DataFrame:
         return self.points.select(
             "delivery_point", point=pl.int_range(self.points.height, dtype=pl.Int64, eager=True)
         )
 
-    @property
+    @cached_property
     def _columns(self) -> tuple[Ints, Ints, npt.NDArray[np.bool_], Ints, Ints]:
         return (
             self.points["first"].cast(pl.Int64).to_numpy(),

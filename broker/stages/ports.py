@@ -67,7 +67,9 @@ class Writer(Protocol):
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
-    async def commit(self, out: Sequence[Out], offsets: Mapping[Place, tuple[int, str]]) -> None: ...
+    async def commit(self, out: Sequence[Out], offsets: Mapping[Place, tuple[int, str]]) -> dict[Place, int]:
+        """The offset of the first record that was written to each place."""
+
     async def trim(self, before: Mapping[Place, int]) -> None:
         """Deletes what lies before these offsets, sooner or later; never raises for what Kafka does not do."""
 

@@ -78,6 +78,7 @@ class ReleaseLane:
         self._source: Place = (CONTRIBUTIONS, partition)
         self._rollups: Place = (ROLLUPS, partition)
         self._rollups_at: dict[tuple[str, int], int] = {}
+        self._rollups_seen = 0
 
     async def start(self) -> None:
         """Fence the former owner, take back what it knew, go on from where it committed."""
@@ -202,30 +203,28 @@ class ReleaseLane:
     # -- closing --------------------------------------------------------------------------------------
 
     async def _close(self, position: int) -> None:
-        before: dict[Place, int] = {}
+        offset = 0
         for closed in self._windows.close_next(position - 1):
-            if not before:  # at most the offset of the first roll-up written here
-                before = await self._reader.end_offsets([self._rollups])
             name, start = closed.domain.name, closed.window.start
             with self._telemetry.releasing(name):
                 out = await asyncio.to_thread(self._outcome, closed, position)
                 offset = self._windows.oldest_needed(position)
-                await self._writer.commit(out, {self._source: (offset, "")})
-            self._rollups_at[name, start] = before[self._rollups]
-            before[self._source] = offset
+                written = await self._writer.commit(out, {self._source: (offset, "")})
+            if self._rollups in written:
+                self._rollups_at[name, start] = self._rollups_seen = written[self._rollups]
             longest = self._windows.oldest_rollup(closed.domain, start)
             if self._windows.rollups_from(name) > longest:
                 self._sealer.forget(self._keys.window_key(name, "rollup", longest))
-        if before:
-            await self._trim(before)
+        if offset:
+            await self._trim(offset)
 
-    async def _trim(self, before: dict[Place, int]) -> None:
-        """Lets go of contributions that nobody folds again, and of what precedes the oldest roll-up that is needed:
-        retractions among it reach roll-ups that are older still, and no row that is open."""
+    async def _trim(self, offset: int) -> None:
+        """Lets go of contributions before `offset`, which nobody folds again, and of what precedes the oldest roll-up
+        that is needed: retractions among it reach roll-ups that are older still, and no row that is open."""
         needed = self._windows.rollups()
         self._rollups_at = {place: at for place, at in self._rollups_at.items() if place in needed}
-        oldest = min([before[self._rollups], *self._rollups_at.values()])
-        await self._writer.trim(before | {self._rollups: oldest})
+        oldest = min(self._rollups_at.values(), default=self._rollups_seen)
+        await self._writer.trim({self._source: offset, self._rollups: oldest})
 
     def _outcome(self, closed: Closed, position: int) -> list[Out]:
         """All records that follow from one closed base window; position: behind the record that closed it."""

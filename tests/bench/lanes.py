@@ -112,9 +112,12 @@ def dressed(run: str, gates: Gates) -> tuple[type[LaneReader], type[LaneWriter],
         def __init__(self, settings: Any, transactional_id: str, group: str) -> None:
             super().__init__(settings, f"{transactional_id}.{run}", f"{group}.{run}")
 
-        async def commit(self, out: Sequence[Outgoing], offsets: Mapping[Place, tuple[int, str]]) -> None:
-            await super().commit(out, offsets)
+        async def commit(
+            self, out: Sequence[Outgoing], offsets: Mapping[Place, tuple[int, str]]
+        ) -> dict[Place, int]:
+            first = await super().commit(out, offsets)
             written.update(item.topic for item in out)
+            return first
 
     return Reader, Writer, readers, written
 
@@ -147,8 +150,8 @@ class Lanes:
         return time.perf_counter()
 
     async def pause(self) -> None:
-        """5 ms for the lanes. Raises what a lane raised."""
-        await asyncio.sleep(0.005)
+        """20 ms for the lanes. Raises what a lane raised."""
+        await asyncio.sleep(0.02)
         for task in self._tasks:
             if task.done():
                 task.result()

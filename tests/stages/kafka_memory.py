@@ -185,8 +185,11 @@ class MemoryWriter:
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
 
-    async def commit(self, out: Sequence[Out], offsets: Mapping[Place, tuple[int, str]]) -> None:
+    async def commit(self, out: Sequence[Out], offsets: Mapping[Place, tuple[int, str]]) -> dict[Place, int]:
+        first = {(item.topic, item.partition or 0): 0 for item in out}
+        first = {place: self._kafka.ends[place] for place in first}
         self._kafka.transaction(self._group, out, offsets)
+        return first
 
     async def trim(self, before: Mapping[Place, int]) -> None:
         if self._kafka.trims:

@@ -24,6 +24,8 @@ from aiokafka.errors import CorruptRecordException, KafkaError
 
 from broker.core.errors import Unreadable
 
+LOG_APPEND_TIME = 1  # of a batch whose times are the broker's (KIP-32)
+
 
 @dataclass(frozen=True, slots=True)
 class Records:
@@ -39,13 +41,14 @@ class Records:
 
 @dataclass(slots=True)
 class _Open:
-    """A fetched buffer that was begun: its data batches still to come, the rows left of the one in hand, and the
-    offset behind it."""
+    """A fetched buffer that was begun: its data batches still to come, the rows left of the one in hand, the
+    offset behind it, and the time that Kafka gave to all of it (ms), if it was Kafka that did."""
 
     result: Any
     batches: Iterator[Any]
     rows: Iterator[Any] | None = None
     end: int = 0
+    stamp: int | None = None
 
 
 class Fetched:
@@ -88,7 +91,12 @@ class Fetched:
                 self._drop(tp)
                 with _told(tp):
                     result.check_raise()
-            records = self._read(tp, result, most)
+            try:
+                records = self._read(tp, result, most)
+            except Unreadable:
+                if found:  # what others gave is handed out first; this is met again
+                    break
+                raise
             if records.offsets:
                 found.append(records)
                 most -= len(records.offsets)
@@ -113,7 +121,8 @@ class Fetched:
                     break
                 # one that can be read in parts: a batch's own iterator can be asked for only once
                 opened.rows, opened.end = iter(iter(batch).__next__, None), batch.next_offset
-            if _append(records, opened.rows, left, source) < left:
+                opened.stamp = batch.max_timestamp if batch.timestamp_type == LOG_APPEND_TIME else None
+            if _append(records, opened.rows, left, source, opened.stamp) < left:
                 # the last offset may have been removed by compaction: go on behind the batch, not behind the record
                 source.next_fetch_offset = opened.end
                 opened.rows = None
@@ -135,23 +144,31 @@ def _told(tp: TopicPartition) -> Iterator[None]:
         raise Unreadable(tp.topic, tp.partition, type(error).__name__) from error
 
 
-def _append(records: Records, rows: Iterator[Any], most: int, source: Any) -> int:
-    """Reads up to `most` records of a batch into the columns; how many it read, passed over or not."""
-    keys, values, offsets, timestamps = records.keys, records.values, records.offsets, records.timestamps
-    before, first = len(offsets), source.next_fetch_offset
+def _append(records: Records, rows: Iterator[Any], most: int, source: Any, stamp: int | None) -> int:
+    """Reads up to `most` records of a batch into the columns; how many it read, passed over or not.
+
+    Millions of records go through this loop: it does nothing that can be done once.
+    """
+    before, first = len(records.offsets), source.next_fetch_offset
+    key, value, at, time = (
+        column.append for column in (records.keys, records.values, records.offsets, records.timestamps)
+    )
     passed = 0
     for record in islice(rows, most):
         offset = record.offset
-        if offset >= first:  # a batch is fetched whole, also when it is wanted from its middle
-            keys.append(record.key)
-            values.append(record.value)
-            offsets.append(offset)
-            timestamps.append(record.timestamp)
-        else:
+        if offset < first:  # a batch is fetched whole, also when it is wanted from its middle
             passed += 1
-    taken = len(offsets) - before
+            continue
+        key(record.key)
+        value(record.value)
+        at(offset)
+        if stamp is None:
+            time(record.timestamp)
+    taken = len(records.offsets) - before
+    if stamp is not None:
+        records.timestamps.extend([stamp] * taken)
     if taken:
-        source.next_fetch_offset = offsets[-1] + 1
+        source.next_fetch_offset = records.offsets[-1] + 1
     return taken + passed
 
 

@@ -61,13 +61,22 @@ class LaneReader:
     """Reads assigned partitions, read_committed, from offsets that the caller decides.
 
     group: consumer group that holds offsets only, without members; None where none are kept. idle_ms: see
-    `clients.consumer`.
+    `clients.consumer`. on_demand: nothing is fetched but while `poll` waits for it, so that no question for offsets
+    stands behind a fetch that Kafka keeps: for topics whose ends are asked for again and again.
     """
 
-    def __init__(self, settings: KafkaSettings, group: str | None, *, idle_ms: int = FETCH_WAIT_MS) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        group: str | None,
+        *,
+        idle_ms: int = FETCH_WAIT_MS,
+        on_demand: bool = False,
+    ) -> None:
         self._settings = settings
         self._group = group
         self._idle_ms = idle_ms
+        self._on_demand = on_demand
         self._consumer: AIOKafkaConsumer | None = None
         self._fetched: Fetched | None = None
         self._assigned: set[Place] = set()
@@ -129,6 +138,8 @@ class LaneReader:
         reader.assign([TopicPartition(*place) for place in wanted])
         for place, offset in wanted.items():
             reader.seek(TopicPartition(*place), offset)
+        if self._on_demand:
+            reader.pause(*(TopicPartition(*place) for place in wanted))
         self._assigned = set(wanted)
 
     async def position(self, place: Place) -> int:
@@ -151,7 +162,15 @@ class LaneReader:
         if not places:
             return []
         assert self._fetched is not None, "start comes first"
-        return await self._fetched.poll([TopicPartition(*place) for place in places], most, wait_ms)
+        wanted = [TopicPartition(*place) for place in places]
+        if not self._on_demand:
+            return await self._fetched.poll(wanted, most, wait_ms)
+        reader = self._reader()
+        reader.resume(*wanted)
+        try:
+            return await self._fetched.poll(wanted, most, wait_ms)
+        finally:
+            reader.pause(*wanted)
 
     def _reader(self) -> AIOKafkaConsumer:
         if self._consumer is None:
@@ -182,14 +201,18 @@ class LaneWriter:
     async def stop(self) -> None:
         await _stop(self._producer)
 
-    async def commit(self, out: Sequence[Outgoing], offsets: Mapping[Place, tuple[int, str]]) -> None:
-        """Writes `out` and `offsets` (next offset, metadata) in one transaction: both or neither.
+    async def commit(
+        self, out: Sequence[Outgoing], offsets: Mapping[Place, tuple[int, str]]
+    ) -> dict[Place, int]:
+        """Writes `out` and `offsets` (next offset, metadata) in one transaction: both or neither. Returns the offset
+        of the first record that was written to each place.
 
         Raises LaneFenced where another worker has taken over; any other failure aborts the transaction.
         """
         if self._producer is None:
             where = self._transactional_id
             raise ProgrammerError("lane_not_started", "the lane's producer is not running", where=where)
+        first: dict[Place, int] = {}
         try:
             async with self._producer.transaction():
                 sent = [
@@ -197,7 +220,9 @@ class LaneWriter:
                     for item in out
                 ]
                 for acknowledgement in sent:
-                    await acknowledgement
+                    at = await acknowledgement
+                    place = at.topic, at.partition
+                    first[place] = min(at.offset, first.get(place, at.offset))
                 if offsets:
                     committed = {
                         TopicPartition(*place): OffsetAndMetadata(*at) for place, at in offsets.items()
@@ -205,6 +230,7 @@ class LaneWriter:
                     await self._producer.send_offsets_to_transaction(committed, self._group)
         except ProducerFenced as error:
             raise LaneFenced(self._transactional_id) from error
+        return first
 
     async def trim(self, before: Mapping[Place, int]) -> None:
         """Deletes the records before these offsets, at most once a minute: what is left today goes tomorrow."""
