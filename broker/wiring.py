@@ -115,22 +115,21 @@ def _made(folder: Path) -> Path:
 
 
 class BoundedWorker(mode.Worker):
-    """A worker that has ended `STOP_SECONDS` after it was told to, whatever hangs.
+    """A worker that has ended `STOP_SECONDS` after it was told to, or after a crash, whatever hangs.
 
     Ending hard is safe at any moment: what was not committed is not there, and a successor's producers settle what
     was begun.
     """
 
     async def stop(self) -> None:
-        limit = threading.Timer(STOP_SECONDS, _end_hard)
+        limit = threading.Timer(STOP_SECONDS, self._end_hard)
         limit.daemon = True
         limit.start()
         await super().stop()
 
-
-def _end_hard() -> None:
-    structlog.get_logger("broker").warning("stopped_hard", after_seconds=STOP_SECONDS)
-    os._exit(0)
+    def _end_hard(self) -> None:
+        structlog.get_logger("broker").warning("stopped_hard", after_seconds=STOP_SECONDS)
+        os._exit(1 if self.crashed else 0)  # whoever supervises it must see a crash
 
 
 def threads() -> ThreadPoolExecutor:

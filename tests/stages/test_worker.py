@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from broker import wiring
 from broker.stages import worker
 from broker.stages.worker import LANES, Failures, Lanes
 
@@ -158,3 +160,24 @@ async def test_a_step_that_never_ends_does_not_hold_the_worker_beyond_its_time()
 
 def test_the_time_for_a_stop_leaves_room_within_five_seconds() -> None:
     assert worker.STEP_SECONDS + 2 * worker.CLIENTS_SECONDS + 1 <= 5  # 1: the framework's own wait
+
+
+@pytest.mark.parametrize("crash", [False, True])
+async def test_a_worker_that_is_ended_hard_tells_a_crash_from_a_stop(
+    crash: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses: list[int] = []
+    ended = threading.Event()
+
+    def ends(status: int) -> None:
+        statuses.append(status)
+        ended.set()
+
+    monkeypatch.setattr(wiring.os, "_exit", ends)
+    monkeypatch.setattr(wiring, "STOP_SECONDS", 0.05)
+    process = wiring.BoundedWorker(loop=asyncio.get_running_loop())
+    if crash:
+        await process.crash(ZeroDivisionError())
+    await process.stop()
+    assert await asyncio.to_thread(ended.wait, 10)
+    assert statuses == [int(crash)]
