@@ -39,6 +39,7 @@ from broker.core import sites as sites_module
 from broker.core.consent import ConsentTable
 from broker.core.entitlement import entitle
 from broker.core.plan import Domain, Stream
+from broker.core.readings import REASONS_SCHEMA
 from broker.core.sites import SiteTable
 
 Ints = npt.NDArray[np.int64]
@@ -220,15 +221,14 @@ def _last(pairs: _Pairs, mask: Masks, readings: pl.DataFrame, point: Ints) -> tu
     """Of openings the last (by moment, then by order) per (point, base window, mask), sorted by these."""
     if not pairs.row.size:
         return pairs, mask
-    frame = pl.DataFrame({"point": point[pairs.row], "window": pairs.window, "mask": mask, "row": pairs.row})
-    keys = ["point", "window", "mask"]
-    last = (
-        frame.with_columns(readings.select("start", "offset")[pairs.row])
-        .sort("start", "offset")
-        .unique(keys, keep="last")
-        .sort(keys)
-    )
-    return _Pairs(last["row"].to_numpy(), last["window"].to_numpy(), OPENING), last["mask"].to_numpy()
+    masks, which = np.unique(mask, return_inverse=True)
+    key = (point[pairs.row] * (pairs.window.max() + 1) + pairs.window) * len(masks) + which
+    order = np.argsort(key, kind="stable")
+    if (np.diff(key[order]) == 0).any():
+        moment, offset = (readings[name].to_numpy()[pairs.row] for name in ("start", "offset"))
+        order = np.lexsort((offset, moment, key))
+    last = order[np.diff(key[order], append=-1) != 0]
+    return _Pairs(pairs.row[last], pairs.window[last], OPENING), mask[last]
 
 
 @dataclass(frozen=True)
@@ -247,17 +247,18 @@ class _Rows:
         if not pairs.row.size:
             return _empty(CONTRIBUTIONS)
         premises, point = self._pseudonyms(pairs.window, site)
-        at = self.sites.rows
-        reading = self.readings.select("start", "end", "value", "offset")[pairs.row]
-        return reading.with_columns(
-            at.select("group", "area", "segment", "register_size")[site],
-            order=self.domain.order(reading["offset"].to_numpy(), self.stream),
-            window=self.edges[pairs.window],
-            point=point,
-            premises=premises,
-            mask=mask,
-            role=pl.lit(pairs.role, pl.UInt8),
-        ).select(CONTRIBUTIONS.names())
+        row, at = pl.Series(pairs.row), pl.Series(site)
+        columns = {name: self.readings[name].gather(row) for name in ("start", "end", "value")}
+        columns |= {
+            name: self.sites.rows[name].gather(at) for name in ("group", "area", "segment", "register_size")
+        }
+        columns["order"] = pl.Series(
+            self.domain.order(self.readings["offset"].to_numpy()[pairs.row], self.stream)
+        )
+        columns["window"] = pl.Series(self.edges[pairs.window])
+        columns |= {"point": point, "premises": premises, "mask": pl.Series(mask)}
+        columns["role"] = pl.Series(np.full(len(row), pairs.role, np.uint8))
+        return pl.DataFrame({name: columns[name] for name in CONTRIBUTIONS})
 
     def _pseudonyms(self, window: Ints, site: Ints) -> tuple[pl.Series, pl.Series]:
         """Of each site, under the key of the epoch that holds its window's start."""
@@ -300,6 +301,8 @@ def _outcome(
     readings: pl.DataFrame, code: Codes, contributions: pl.DataFrame, late: pl.DataFrame
 ) -> Admission:
     out = np.flatnonzero(code != _ADMITTED)
+    if not out.size:
+        return Admission(contributions, late, _empty(REASONS_SCHEMA), _empty(REASONS_SCHEMA), readings.height)
     reasons = readings.select("offset")[out].with_columns(reason=_REASONS.gather(code[out]))
     malformed = code[out] == _WRONG_PARTITION
     return Admission(

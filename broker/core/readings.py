@@ -110,17 +110,16 @@ def check_marks(
 
     appended: when the broker took each in (ms), aligned with the marks.
     """
-    found = pl.DataFrame(marks, schema={"offset": pl.Int64, "until": pl.Int64}, orient="row")
-    until = pl.col("until")
-    reason = (
-        pl.when(until < OLDEST)
-        .then(pl.lit("bad_timestamp"))
-        .when(until - pl.Series(appended, dtype=pl.Int64) > AHEAD)  # a difference, which cannot overflow
-        .then(pl.lit("far_future"))
-    )
-    judged = found.with_columns(reason=reason)
-    good = judged.filter(pl.col("reason").is_null()).select("offset", "until").rows()
-    return good, judged.drop_nulls("reason").select("offset", "reason")
+    good: list[tuple[int, int]] = []
+    bad: list[tuple[int, str]] = []
+    for (offset, until), now in zip(marks, appended.tolist(), strict=True):
+        if until < OLDEST:
+            bad.append((offset, "bad_timestamp"))
+        elif until - now > AHEAD:
+            bad.append((offset, "far_future"))
+        else:
+            good.append((offset, until))
+    return good, pl.DataFrame(bad, schema=REASONS_SCHEMA, orient="row")
 
 
 def _rules(stream: Meter, now: pl.Expr) -> dict[str, pl.Expr]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
@@ -83,29 +84,24 @@ class Digester:
             stream=stream.name,
         )
         timestamps = np.array(batch.timestamps)
-        appended = timestamps[np.searchsorted(offsets, decoded.readings["offset"].to_numpy())]
-        good, malformed = check(decoded.readings, stream, pl.Series(appended, dtype=pl.Int64))
+
+        def taken_in(wanted: np.ndarray) -> np.ndarray:
+            """When Kafka took in the records at some of the batch's offsets, both ascending."""
+            return timestamps[np.searchsorted(offsets, wanted)] if len(wanted) < len(offsets) else timestamps
+
+        appended = pl.Series(taken_in(decoded.readings["offset"].to_numpy()), dtype=pl.Int64)
+        good, malformed = check(decoded.readings, stream, appended)
         places = np.array([offset for offset, _ in decoded.marks], np.int64)
-        sound, unsound = check_marks(decoded.marks, timestamps[np.searchsorted(offsets, places)])
+        sound, unsound = check_marks(decoded.marks, taken_in(places))
         domains = [d for d in tables.plan.domains.values() if stream in d.streams]
-        taken_in = timestamps[np.searchsorted(offsets, good["offset"].to_numpy())]
         marks, event = _event_time(sound, good, taken_in, stream, domains, tables)
         admissions = {d.name: self._admit(good, stream, d, tables, before.until, marks) for d in domains}
         watermark = replace(
             _advance(before, marks, offsets, batch.timestamps), event=max(event, before.event)
         )
         tally, misplaced = _tally(good, admissions)
-        bad = pl.concat(
-            [
-                decoded.bad.select("offset", "reason", "schema_id"),
-                _no_schema(malformed),
-                _no_schema(misplaced),
-                _no_schema(unsound),
-            ],
-            how="vertical_relaxed",
-        )
-        for reason, count in bad["reason"].value_counts(sort=True).iter_rows():
-            tally.quarantined[reason] = count
+        bad = _together(decoded.bad, malformed, misplaced, unsound)
+        tally.quarantined = _counts(bad["reason"])
         return Digest(
             stream,
             {name: a.contributions for name, a in admissions.items()},
@@ -150,7 +146,7 @@ class Digester:
         """The batch's contributions, encrypted under the key of their base window; then its late counts."""
         for name in sorted(plan.domains):
             frames = [
-                d.contributions[name].with_columns(pl.lit(d.stream.topic).alias("topic"))
+                d.contributions[name].hstack([_same("topic", d.stream.topic, d.contributions[name].height)])
                 for d in digests
                 if d.contributions.get(name) is not None and d.contributions[name].height
             ]
@@ -162,7 +158,7 @@ class Digester:
     def _chunks(self, rows: pl.DataFrame, domain: Domain) -> Iterator[Out]:
         policies = policies_digest(domain)
         header = {"products": [p.key for p in domain.products], "policies": policies, "base": domain.base}
-        rows = rows.with_columns((pl.col("group") % self._lanes).alias("to"))
+        rows = rows.hstack([(rows["group"] % self._lanes).alias("to")])
         for (window, to), count, piece in pieces_by(rows, ["window", "to"]):
             text = json.dumps(header | {"rows": count}, sort_keys=True)
             secret = self._keys.window_key(domain.name, domain.base, window)
@@ -260,7 +256,7 @@ def policies_digest(domain: Domain) -> str:
 def _event_time(
     marks: list[tuple[int, int]],
     good: pl.DataFrame,
-    taken_in: np.ndarray,
+    taken_in: Callable[[np.ndarray], np.ndarray],
     stream: Stream,
     domains: Sequence[Domain],
     tables: LaneTables,
@@ -270,7 +266,7 @@ def _event_time(
     behind = event_time(domains, stream)
     if behind is None:
         return marks, NO_MARK
-    events = newest_events(good, taken_in, tables.sites(stream.partner))
+    events = newest_events(good, taken_in(good["offset"].to_numpy()), tables.sites(stream.partner))
     said = sorted([*marks, *((offset, event - behind) for offset, event in events)])
     return said, max((event for _, event in events), default=NO_MARK)
 
@@ -295,13 +291,24 @@ def _tally(good: pl.DataFrame, admissions: dict[str, Admission]) -> tuple[Tally,
     tally = Tally(
         admitted=good.height - refused.height - misplaced.height,
         late=max(int(a.late["count"].sum()) for a in admissions.values()),
-        refused={str(reason): int(n) for reason, n in refused["reason"].value_counts(sort=True).iter_rows()},
+        refused=_counts(refused["reason"]),
     )
     return tally, misplaced
+
+
+def _same(name: str, value: str, height: int) -> pl.Series:
+    return pl.Series(name, [value]).new_from_index(0, height)
 
 
 _NO_REASONS = pl.DataFrame(schema={"offset": pl.Int64, "reason": pl.String})
 
 
-def _no_schema(reasons: pl.DataFrame) -> pl.DataFrame:
-    return reasons.select("offset", "reason", pl.lit(None, pl.Int64).alias("schema_id"))
+def _counts(reasons: pl.Series) -> dict[str, int]:
+    """How many of each reason, most frequent first."""
+    return dict(Counter(reasons.to_list()).most_common())
+
+
+def _together(decoded: pl.DataFrame, *others: pl.DataFrame) -> pl.DataFrame:
+    """(offset, reason, schema_id) of what was bad when it was decoded, and of what others found in good records."""
+    found = [frame.with_columns(schema_id=pl.lit(None, pl.Int64)) for frame in others if frame.height]
+    return pl.concat([decoded, *found]) if found else decoded

@@ -191,7 +191,7 @@ class IngestLane:
 
     def _announce(self, offsets: dict[Place, tuple[int, str]], read: int) -> list[Out]:
         """The control state as of offset `read`, to every release lane, whenever it is another than the last."""
-        state = self._tables.control.dump()
+        state = self._tables.state
         digest = sha256(state).hexdigest()
         if (CONTROL, 0) in offsets:
             offsets[CONTROL, 0] = (offsets[CONTROL, 0][0], digest)
@@ -272,17 +272,21 @@ class IngestLane:
     # -- readings -------------------------------------------------------------------------------------
 
     async def _gather(self) -> list[tuple[Batch, Stream]]:
-        """Up to `MOST_READINGS` readings, or what comes in a second: a transaction of few costs as much."""
+        """Up to `MOST_READINGS` readings, or what comes in a second: a transaction of few costs as much. Where more
+        lie in Kafka, nobody sleeps over it."""
         found: dict[Place, list[Batch]] = {}
         count = 0
+        more = False
         for number in range(GATHER_ROUNDS):
-            batches = await self._poll(0 if number else WAIT_MS)
+            batches = await self._poll(0 if number and not more else WAIT_MS)
             for batch in batches:
                 found.setdefault((batch.topic, batch.partition), []).append(batch)
                 count += len(batch.offsets)
             if not batches or count >= MOST_READINGS:
                 break
-            await asyncio.sleep(GATHER_MS / 1000)
+            more = any((await self._reader.behind()).values())
+            if not more:
+                await asyncio.sleep(GATHER_MS / 1000)
         return [(together(batches), self._streams[place]) for place, batches in sorted(found.items())]
 
     async def _poll(self, wait_ms: int) -> list[Batch]:

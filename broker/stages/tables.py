@@ -105,6 +105,14 @@ class LaneTables:
         self.control = ControlState()
         self.plan = Plan({}, areas)
         self.left_out: dict[str, list[str]] = {}
+        self._state: bytes | None = None
+
+    @property
+    def state(self) -> bytes:
+        """The control state, canonical; the same bytes until a control record changes it."""
+        if self._state is None:
+            self._state = self.control.dump()
+        return self._state
 
     def apply(self, batch: Batch) -> list[BadRecord]:
         """Takes records of the control, sites or consent topics; returns those that are no good."""
@@ -156,6 +164,7 @@ class LaneTables:
 
     def _control(self, batch: Batch) -> list[BadRecord]:
         """Control records are few, and each may change the plan."""
+        self._state = None
         bad = []
         for value, offset in zip(batch.values, batch.offsets, strict=True):
             try:

@@ -38,7 +38,7 @@ from aiokafka import TopicPartition
 from broker import wiring
 from broker.config import Settings
 from broker.edge.kafka.lane_client import LaneReader, LaneWriter, Outgoing, Place, Records
-from broker.edge.metrics import REGISTRY
+from broker.edge.metrics import READINGS
 from broker.edge.territory import load_territory
 
 OWN = ("contributions", "ledger", "rollups")
@@ -168,8 +168,7 @@ def readings() -> int:
     return int(
         sum(
             sample.value
-            for metric in REGISTRY.collect()
-            if metric.name == "broker_readings"
+            for metric in READINGS.collect()
             for sample in metric.samples
             if sample.name.endswith("_total")
         )

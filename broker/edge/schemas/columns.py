@@ -258,15 +258,15 @@ def _resolved(batch: Any, plan: Plan) -> pl.DataFrame:
     assert plan.takes is not None
     taken = [(take.name, batch.column(take.column + 2)) for take in plan.takes if take.column is not None]
     columns = {name: pl.Series(name, column, dtype=plan.dtypes[name]) for name, column in taken}
-    frame = pl.DataFrame(columns, height=batch.num_rows)
     for take in plan.takes:
-        column = pl.col(take.name)
+        default = pl.Series(take.name, [take.default], dtype=plan.dtypes[take.name])
         if take.column is None:
-            frame = frame.with_columns(pl.lit(take.default, dtype=plan.dtypes[take.name]).alias(take.name))
+            columns[take.name] = default.new_from_index(0, batch.num_rows)
         elif take.symbols is not None:
+            column = columns[take.name]
             known = column.is_in(take.symbols) | column.is_null()
-            frame = frame.with_columns(pl.when(known).then(column).otherwise(pl.lit(take.default)))
-    return frame.select(list(plan.dtypes))
+            columns[take.name] = column.zip_with(known, default.new_from_index(0, batch.num_rows))
+    return pl.DataFrame({name: columns[name] for name in plan.dtypes}, height=batch.num_rows)
 
 
 def _one_by_one(values: list[Any], rows: Ints, plan: Plan) -> tuple[Ints, pl.DataFrame]:
@@ -285,7 +285,7 @@ def _joined(
         return pl.DataFrame(schema={**dtypes, "offset": pl.Int64})
     if len(pieces) == 1:
         rows, frame = pieces[0]
-        return frame.with_columns(offset=pl.Series(places[rows]))
+        return frame.hstack([pl.Series("offset", places[rows])])
     rows = np.concatenate([rows for rows, _ in pieces])
     order = np.argsort(rows)
     frame = pl.concat([frame for _, frame in pieces])[order]

@@ -34,15 +34,18 @@ class Decoded:
 def assemble(batch: Batch, reader: Schema, mark: Schema, stream: str | None) -> Decoded:
     """The parts of a stream's batch; see `SchemaFolder.decode_readings`."""
     frame = batch.frames[reader.name]
-    if "at" in frame.columns:
-        frame = frame.rename({"at": "start"}).with_columns(end=pl.col("start"))
+    columns = frame.to_dict()
+    if "at" in columns:
+        columns["start"] = columns["end"] = columns["at"]
+    readings = pl.DataFrame({name: columns[name] for name in contract.SCHEMA})
     marks = batch.frames[mark.name]
-    foreign = marks.filter(pl.col("stream") != stream) if stream is not None else marks.clear()
     bad = batch.bad
-    if len(foreign):
-        marks = marks.filter(pl.col("stream") == stream)
-        bad = pl.concat([bad, _as_bad(foreign, mark.id)]).sort("offset")
-    return Decoded(frame.select(list(contract.SCHEMA)), marks.select("offset", "until").rows(), bad)
+    if stream is not None and (marks["stream"] != stream).any():
+        own = marks["stream"] == stream
+        bad = pl.concat([bad, _as_bad(marks.filter(~own), mark.id)]).sort("offset")
+        marks = marks.filter(own)
+    found = list(zip(marks["offset"].to_list(), marks["until"].to_list(), strict=True))
+    return Decoded(readings, found, bad)
 
 
 def _as_bad(marks: pl.DataFrame, schema_id: int) -> pl.DataFrame:
