@@ -13,7 +13,9 @@ Invariants
   admitted.
 - A reading is late for a base window iff `Domain.shut` of the window's end (end + lateness, and more where intervals
   reach over the end) <= the completeness mark in force at the reading's offset (the highest of those before it).
-  Late rows are counted, never contributed; no key is asked for on their behalf, since theirs may be gone.
+  Late rows are counted, never contributed, also not as opening values of later windows: the window of the next
+  reading takes the whole difference, and what windows take still adds up to what the meter turned. No key is asked
+  for on their behalf, since theirs may be gone.
 - An interval belongs to the base window that holds its start. A register value at t belongs to the window
   with start < t <= end, and goes out as opening value to windows with t <= start <= t + max_gap: of each
   batch only the last per (point, window, mask), for which the site must be the same premises at the
@@ -142,7 +144,9 @@ def admit(
     if stream.kind == "interval" and stream.measure not in domain.assign_start:
         code[(code == _ADMITTED) & (end > edges[within.window + 1])] = _CROSSES
     within = _only(within, code == _ADMITTED)
-    opening = _openings(stream, domain, start, edges, within.row)
+    in_force = _in_force(readings["offset"].to_numpy(), mark, marks)
+    late = domain.shut(edges[within.window + 1], stream) <= in_force[within.row]
+    opening = _openings(stream, domain, start, edges, within.row[~late])
 
     products = entitle(
         readings,
@@ -155,12 +159,8 @@ def admit(
     mask, said = products.decide(within.row, within.window)
     opening_mask, _ = products.decide(opening.row, opening.window)
     code[within.row] = _SAID[said]
-    code[opening.row[opening_mask > 0]] = _ADMITTED  # it serves the next window, though not its own
-
-    shut = domain.shut(edges[1:], stream)
-    in_force = _in_force(readings["offset"].to_numpy(), mark, marks)
-    late = shut[within.window] <= in_force[within.row]
-    opens = (opening_mask > 0) & (shut[opening.window] > in_force[opening.row])
+    opens = opening_mask > 0
+    code[opening.row[opens]] = _ADMITTED  # it serves the next window, though not its own
 
     rows = _Rows(readings, stream, sites, domain, keys, edges)
     on_time = (mask > 0) & ~late

@@ -72,12 +72,22 @@ def test_the_last_reading_of_each_mask_opens_a_window() -> None:
     assert set(opening.filter(pl.col("window") == D4).select("order", "mask").iter_rows()) == {(0, 3), (1, 2)}
 
 
-def test_an_opening_value_waits_for_windows_that_are_still_open() -> None:
-    admission = read(D3 + HOUR, mark=D4)
-    assert rows_of(admission) == {(OPENING, D4, 0), (OPENING, D5, 0)}
-    assert admission.late.rows() == [(D3, 0, 1)]
-    assert rows_of(read(D3 + HOUR, mark=D5)) == {(OPENING, D5, 0)}
-    assert read(D3 + HOUR, mark=D6).admitted == 1
+def test_a_reading_that_is_late_for_its_own_window_opens_no_later_one() -> None:
+    in_time = read(D3 + HOUR, mark=D4 - 1)
+    assert rows_of(in_time) == {(REGISTER, D3, 0), (OPENING, D4, 0), (OPENING, D5, 0)}
+    for mark in (D4, D5, D6):
+        admission = read(D3 + HOUR, mark=mark)
+        assert admission.contributions.is_empty()
+        assert (admission.admitted, admission.late.rows()) == (1, [(D3, 0, 1)])
+
+
+def test_a_late_reading_that_only_a_later_window_could_use_is_refused() -> None:
+    """Nothing is said to be admitted that no window may use, now or later."""
+    from_d4 = domain_of(water_product(), active_from={"daily-water": D4})
+    assert rows_of(read(D3 + HOUR, domain=from_d4)) == {(OPENING, D4, 0), (OPENING, D5, 0)}
+    admission = read(D3 + HOUR, domain=from_d4, mark=D4)
+    assert (admission.contributions.height, admission.late.height) == (0, 0)
+    assert reasons(admission) == {0: "no_product"}
 
 
 def test_an_opening_value_is_under_the_receiving_windows_epoch() -> None:

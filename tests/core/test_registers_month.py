@@ -23,6 +23,7 @@ from admission_world import (
     water_product,
 )
 
+from broker.core.admission import NO_MARK
 from broker.core.calendar import Window
 from broker.core.fold import roll_up
 from broker.core.products import Units, units
@@ -31,21 +32,22 @@ MARCH = Window(ms("2026-03-01 00:00"), ms("2026-04-01 00:00"))  # of 31 days, on
 Meter = dict[int, int]  # moment -> what the meter showed
 
 
-def month(meters: dict[str, Meter], *, batches: int = 1, **changes: Any) -> Units:
-    """What the homes of these meters used in March, where the readings come in so many batches."""
+def month(
+    meters: dict[str, Meter], *, batches: int = 1, late: dict[str, Meter] | None = None, **changes: Any
+) -> Units:
+    """What the homes of these meters used in March, where the readings come in so many batches; late: readings that
+    come when the mark has passed the end of their days."""
     domain = domain_of(water_product(window=BY_MONTH, **changes))
     sites = site_table(*((p, None, None, f"home of {p}", "C1", "flat", None) for p in meters))
-    rows = sorted((at, point, value) for point, meter in meters.items() for at, value in meter.items())
+
+    def sent(rows: list[tuple[int, str, int]], mark: int) -> pl.DataFrame:
+        readings = batch(*((point, at, at, value, "measured") for at, point, value in rows))
+        return admitted(readings, domain, sites, stream=WATER, mark=mark).contributions
+
+    rows = in_order(meters)
     size = -(-len(rows) // batches) or 1
-    found = [
-        admitted(
-            batch(*((point, at, at, value, "measured") for at, point, value in rows[i : i + size])),
-            domain,
-            sites,
-            stream=WATER,
-        ).contributions
-        for i in range(0, len(rows), size)
-    ]
+    found = [sent(rows[i : i + size], NO_MARK) for i in range(0, len(rows), size)]
+    found += [sent([row], domain.calendar.window("P1D", row[0] - 1).end) for row in in_order(late or {})]
     contributions = pl.concat(found).with_columns(
         partner=pl.lit(WATER.partner),
         holding=pl.lit(WATER.holding),
@@ -57,6 +59,11 @@ def month(meters: dict[str, Meter], *, batches: int = 1, **changes: Any) -> Unit
     bases = domain.calendar.bases(MARCH, "P1D")
     rolled = [roll_up(contributions.filter(pl.col("window") == b.start), domain, b) for b in bases]
     return units(pl.concat(rolled), domain.products[0], domain, MARCH)
+
+
+def in_order(meters: dict[str, Meter]) -> list[tuple[int, str, int]]:
+    """(moment, point, value) as time passes."""
+    return sorted((at, point, value) for point, meter in meters.items() for at, value in meter.items())
 
 
 def used(meters: dict[str, Meter], **options: Any) -> list[int]:
@@ -111,6 +118,13 @@ def test_all_that_a_home_used_in_a_hole_is_in_its_month() -> None:
     still = {at(day): 0 if day < 13 else 1000 for day in range(1, 33) if day not in (12, 13)}
     still[at(12)] = 0
     assert used({"p": still}) == [1000]
+
+
+def test_what_a_late_reading_would_have_told_is_in_the_next_readings_day() -> None:
+    """Were it to open that day, the figure would lack what was used before it, and nobody would know."""
+    meter, late = daily(20, 10), {at(10, 20): 1000}
+    assert meter | late == daily(20)
+    assert used({"p": meter}, late={"p": late}) == used({"p": daily(20)}) == [3100]
 
 
 def test_jitter_around_midnight_is_no_hole() -> None:
