@@ -7,6 +7,7 @@ Invariants
   time zone and lateness, and on `max_gap` and `assign` of each measure. Where they do not,
   there is no plan: lateness belongs to the domain, because a base window closes once, for figure and roll-up
   alike.
+- Products that take one stream, in whichever domains, agree on how its watermark moves (`plan_checks`).
 - Versions of a product are products of their own, each for the windows that start in its span: a new one ends the
   one before it at a window's start, and takes none of its windows away.
 - A product's bit is its index among the domain's products sorted by name and version; at most 63, so that a mask
@@ -27,13 +28,13 @@ import numpy.typing as npt
 from broker.core.areas import AreaTree
 from broker.core.calendar import LAST, Calendar, duration_ms
 from broker.core.errors import InputError, Refused
+from broker.core.plan_checks import agree, assign_start, max_gap, one_level, one_watermark
 from broker.core.policy import Input, Policy, digest
 from broker.core.readings import LONGEST_INTERVAL
 
 MAX_PRODUCTS: Final = 63
 OFFSET_BITS: Final = 48  # a million records a second for nine years, and thousands of streams beside them
 
-T = TypeVar("T")
 N = TypeVar("N", int, npt.NDArray[np.int64])
 
 
@@ -174,8 +175,8 @@ def build_plan(
     """The plan of a territory; empty where no policy is active.
 
     Raises InputError (`bad_plan`) where files contradict each other, Refused (`domain_disagrees`,
-    `too_many_products`) where policies cannot run side by side; the message names product, field and who
-    differs.
+    `watermark_disagrees`, `too_many_products`) where policies cannot run side by side; the message names product,
+    field and who differs.
     """
     active = sorted(policies, key=_by_name)
     known = sorted(streams)
@@ -185,11 +186,16 @@ def build_plan(
                 one.policy.product,
                 "two active policies have this product's name at one time: a name is unique in the territory",
             )
-    _one_level([a.policy for a in active])
+    one_level([a.policy for a in active])
     domains = {}
     for name in sorted({a.policy.domain for a in active}):
         members = [a for a in active if a.policy.domain == name]
         domains[name] = _domain(name, members, known, areas, timezone)
+    one_watermark(
+        (product.policy, [stream.topic for stream in product.streams])
+        for domain in domains.values()
+        for product in domain.products
+    )
     return Plan(domains, areas)
 
 
@@ -238,19 +244,17 @@ def _domain(
             where=f"domain {name}",
         )
     policies = [a.policy for a in members]
-    _agree(name, "window.timezone", [(p.product, p.window.timezone) for p in policies])
-    base = _agree(name, "window.base", [(p.product, p.window.base) for p in policies])
-    lateness = _agree(
-        name, "window.lateness", [(p.product, duration_ms(p.window.lateness)) for p in policies]
-    )
+    agree(name, "window.timezone", [(p.product, p.window.timezone) for p in policies])
+    base = agree(name, "window.base", [(p.product, p.window.base) for p in policies])
+    lateness = agree(name, "window.lateness", [(p.product, duration_ms(p.window.lateness)) for p in policies])
     products = tuple(_product(bit, a, known, areas, timezone) for bit, a in enumerate(members))
     return Domain(
         name=name,
         base=base,
         lateness=lateness,
         calendar=Calendar(timezone),
-        assign_start=_assign_start(name, policies),
-        max_gap=_max_gap(name, policies),
+        assign_start=assign_start(name, policies),
+        max_gap=max_gap(name, policies),
         products=products,
         streams=tuple(sorted({stream for product in products for stream in product.streams})),
     )
@@ -344,51 +348,6 @@ def _check_waivers(policy: Policy, inputs: dict[str, tuple[Stream, ...]], areas:
                 f"a waiver names holding {waiver.holding}, which does not contribute to {waiver.column}: "
                 f"{', '.join(holdings)} do",
             )
-
-
-def _max_gap(domain: str, policies: list[Policy]) -> dict[str, int]:
-    said: dict[str, list[tuple[str, int]]] = {}
-    for policy in policies:
-        for spec in policy.inputs.values():
-            if spec.max_gap is not None:
-                said.setdefault(spec.measure, []).append((policy.product, duration_ms(spec.max_gap)))
-    return {
-        measure: _agree(domain, f"max_gap of {measure}", values) for measure, values in sorted(said.items())
-    }
-
-
-def _assign_start(domain: str, policies: list[Policy]) -> frozenset[str]:
-    said: dict[str, list[tuple[str, str]]] = {}
-    for policy in policies:
-        for spec in policy.inputs.values():
-            if spec.kind == "interval":
-                said.setdefault(spec.measure, []).append((policy.product, spec.assign or "inside"))
-    return frozenset(m for m, values in said.items() if _agree(domain, f"assign of {m}", values) == "start")
-
-
-def _one_level(policies: list[Policy]) -> None:
-    for policy in policies[1:]:
-        if policy.areas.group != policies[0].areas.group:
-            raise Refused(
-                "domain_disagrees",
-                f"products of one territory need the same areas.group: {policies[0].product} has "
-                f"{policies[0].areas.group}, {policy.product} has {policy.areas.group}; change one policy",
-                where=f"domain {policy.domain}",
-            )
-
-
-def _agree(domain: str, what: str, values: list[tuple[str, T]]) -> T:
-    first_product, first = values[0]
-    for product, value in values[1:]:
-        if value != first:
-            raise Refused(
-                "domain_disagrees",
-                f"products of one domain need the same {what}: {first_product} has {first}, {product} has "
-                f"{value}; "
-                "change one policy, or put it in another domain",
-                where=f"domain {domain}",
-            )
-    return first
 
 
 def _bad(product: str, what: str) -> InputError:

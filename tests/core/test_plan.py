@@ -34,6 +34,7 @@ STREAMS = [
     Stream("energy-b", "holding-b", "feed-in", "feed-in", "interval", "Wh", net=True),
     Stream("water-n", "water-holding", "water", "water", "register", "mL"),
 ]
+GAS = {"measure": "gas", "unit": "Wh", "kind": "interval", "partners": ["gas-c"], "qualities": ["measured"]}
 COLD = {"cold-days": frozenset({"2026-01-03"})}
 
 
@@ -109,6 +110,34 @@ def test_two_domains_need_one_release_level_too() -> None:
         plan(active(), active(("product", "weekly"), ("domain", "grid"), *levels))
     for said in ("areas.group", "vacancy-monthly has epci", "weekly has commune"):
         assert said in caught.value.what
+
+
+def by_event_time(*changes: tuple[str, Any], after: str = "PT6H") -> Activation:
+    return active(("product", "weekly"), ("watermark", {"event_time": {"idle_after": after}}), *changes)
+
+
+@pytest.mark.parametrize("domain", ["housing", "grid"])
+def test_one_stream_is_not_taken_by_marks_and_by_event_time(domain: str) -> None:
+    """Else the newest reading would close the windows of who waits for a mark, in whichever domain."""
+    with pytest.raises(Refused, match="watermark_disagrees") as caught:
+        plan(active(), by_event_time(("domain", domain)))
+    said = "vacancy-monthly@1 takes it by completeness marks, weekly@1 by event time"
+    assert said in caught.value.what
+    assert caught.value.where == "stream in.energy-a.power"
+
+
+def test_products_that_ask_alike_or_share_no_stream_may_choose_their_watermark() -> None:
+    assert plan(by_event_time(), by_event_time(("product", "other"), after="PT1H")).domains
+    other = Stream("gas-c", "holding-c", "gas", "gas", "interval", "Wh")
+    alone = by_event_time(
+        ("controllers", ["gas-c"]),
+        ("references", ...),
+        ("inputs", {"gas": GAS}),
+        ("measures", {"used": {"kind": "sum", "input": "gas", "unit": "kWh"}}),
+        ("disclosure.waivers", []),
+        ("disclosure.min_attestations", ...),
+    )
+    assert plan(active(), alone, streams=[*STREAMS, other]).domains
 
 
 def test_the_same_in_words_is_no_disagreement() -> None:
@@ -198,9 +227,7 @@ def test_versions_whose_spans_meet_are_products_of_their_own() -> None:
 
 
 def test_a_plan_travels_to_a_worker_process_whole() -> None:
-    sent = plan(
-        active(), active(("product", "weekly"), ("watermark", {"event_time": {"idle_after": "PT6H"}}))
-    )
+    sent = plan(by_event_time(), by_event_time(("product", "other")))
     arrived = pickle.loads(pickle.dumps(sent))
     assert arrived.domains == sent.domains
     assert arrived.areas.digest() == sent.areas.digest()
