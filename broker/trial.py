@@ -185,6 +185,14 @@ def _premises_left_out(windows: list[LeftOut]) -> list[str]:
             f"windows: their delivery points disagree about area or segment. {', '.join(partners)} must compare and "
             "correct their site records [contested]"
         )
+    claimed = [each for each in windows if each.claimed]
+    if claimed:
+        partners = sorted({partner for each in claimed for partner in each.claiming})
+        notes.append(
+            f"readings of up to {max(each.claimed for each in claimed)} premises do not count in each of "
+            f"{len(claimed)} windows: several partners say that they serve one home at one time. "
+            f"{', '.join(partners)} must compare and correct their site records [contested]"
+        )
     incomplete = [each for each in windows if each.incomplete]
     if incomplete:
         notes.append(

@@ -50,7 +50,7 @@ def roll_up(rows: pl.DataFrame, domain: Domain, window: Window, closed: int | No
     Rows of other windows are ignored. closed: the place of the record that closed the window, which `seq`
     then holds; without it, `seq` is the highest place of the line's rows.
     """
-    live = rows.filter((pl.col("window") == window.start) & (pl.col("mask") != 0))
+    live = _live(rows, window)
     intervals, *shares = _intervals(live.filter(pl.col("kind") == "interval"), domain, window)
     consumption, *more = _registers(live.filter(pl.col("kind") == "register"), domain, window)
     totals = [part.select(TOTALS) for part in (intervals, consumption, *_merge(shares + more))]
@@ -64,6 +64,22 @@ def roll_up(rows: pl.DataFrame, domain: Domain, window: Window, closed: int | No
         .select(list(ROLLUP))
         .sort("premises", "measure", "kind", "net", "point", "mask")
     )
+
+
+def rivals(rows: pl.DataFrame, domain: Domain, window: Window) -> pl.DataFrame:
+    """Whose claims to one premises, measure and time contradict each other, so that `roll_up` takes neither:
+    DataFrame[premises, measure, partner], each once, sorted. rows, domain, window: as for `roll_up`."""
+    live = _live(rows, window)
+    several = live.group_by(CLAIM).agg(pl.col("partner").n_unique()).filter(pl.col("partner") > 1)
+    shared = live.join(several, on=CLAIM, how="semi")
+    intervals = [_last_written(share) for share in _shares(shared.filter(pl.col("kind") == "interval"))]
+    readings = _shares(shared.filter(pl.col("kind") == "register"))
+    found = [
+        *(last.filter(_rivalled(last)) for last in intervals),
+        *(registers.rivals(registers.consumption(share, domain, window)) for share in readings),
+    ]
+    names = ["premises", "measure", "partner"]
+    return pl.concat([part.select(names) for part in (live.clear(), *found)]).unique().sort(names)
 
 
 def retract(rows: pl.DataFrame, retractions: pl.DataFrame) -> pl.DataFrame:
@@ -142,6 +158,10 @@ def bit_classes(masks: pl.Series) -> list[int]:
     return sorted(classes.values())
 
 
+def _live(rows: pl.DataFrame, window: Window) -> pl.DataFrame:
+    return rows.filter((pl.col("window") == window.start) & (pl.col("mask") != 0))
+
+
 def _shares(rows: pl.DataFrame) -> list[pl.DataFrame]:
     """The rows that have each class of bits: within a share all rows have one mask, as if for one product."""
     return [
@@ -215,12 +235,23 @@ def _settle(rows: pl.DataFrame) -> pl.DataFrame:
 
     Area and segment become those of the line's earliest interval.
     """
-    last = (
+    last = _last_written(rows)
+    bad = _reached(pl.col("end"), pl.col("start"), LINE) | _rivalled(last)
+    return last.filter(~bad).with_columns(pl.col("area", "segment").first().over([*LINE, "premises"]))
+
+
+def _last_written(rows: pl.DataFrame) -> pl.DataFrame:
+    """Each line's intervals as they were last written, by start."""
+    return (
         rows.sort("order", "seq")
         .unique([*LINE, "start", "end"], keep="last", maintain_order=True)
         .sort("start", "end", maintain_order=True)
     )
-    bad = _reached(pl.col("end"), pl.col("start"), LINE)
+
+
+def _rivalled(last: pl.DataFrame) -> pl.Expr:
+    """Whether another partner claims the premises for some of the interval's time; rows by start."""
+    bad = pl.lit(value=False)
     for partner in last["partner"].unique().to_list():
         rival = pl.col("partner") != partner
         ends, starts = (
@@ -228,7 +259,7 @@ def _settle(rows: pl.DataFrame) -> pl.DataFrame:
             pl.when(rival).then("start").otherwise(_HIGH),
         )
         bad = bad | (~rival & _reached(ends, starts, CLAIM))
-    return last.filter(~bad).with_columns(pl.col("area", "segment").first().over([*LINE, "premises"]))
+    return bad
 
 
 def _reached(ends: pl.Expr, starts: pl.Expr, group: list[str]) -> pl.Expr:

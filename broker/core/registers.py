@@ -73,10 +73,22 @@ def consumption(rows: pl.DataFrame, domain: Domain, window: Window) -> pl.DataFr
 
 def one_partner(totals: pl.DataFrame) -> pl.DataFrame:
     """What stands where several partners may claim one premises; all of one class of bits."""
+    return _best(totals).filter(~_rivalled())
+
+
+def rivals(totals: pl.DataFrame) -> pl.DataFrame:
+    """The consumptions that more than one partner claims, so that none stands; as for `one_partner`."""
+    return _best(totals).filter(_rivalled())
+
+
+def _best(totals: pl.DataFrame) -> pl.DataFrame:
     best = pl.col("standing").max()
-    totals = totals.filter(best.over([*CLAIM, "partner"]) == best.over(CLAIM))
-    rivals = pl.col("partner").min().over(CLAIM) != pl.col("partner").max().over(CLAIM)
-    return totals.filter(~(rivals & (best.over(CLAIM) == _TAKEN)))
+    return totals.filter(best.over([*CLAIM, "partner"]) == best.over(CLAIM))
+
+
+def _rivalled() -> pl.Expr:
+    several = pl.col("partner").min().over(CLAIM) != pl.col("partner").max().over(CLAIM)
+    return several & (pl.col("standing").max().over(CLAIM) == _TAKEN)
 
 
 def _gap(domain: Domain) -> pl.Expr:

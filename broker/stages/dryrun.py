@@ -25,16 +25,22 @@ import polars as pl
 
 from broker.core.admission import NO_MARK, Admission, admit
 from broker.core.areas import AreaTree
+from broker.core.calendar import Window
 from broker.core.consent import ConsentTable
+from broker.core.fold import rivals
+from broker.core.fold_frames import CLAIM
 from broker.core.open_windows import OpenWindows
 from broker.core.plan import Activation, Domain, Plan, Stream, build_plan
 from broker.core.policy import Disclosure, Policy, Waiver
+from broker.core.products import Units
 from broker.core.readings import check
 from broker.core.release import Decision
 from broker.core.sites import SCHEMA as SITE_ROWS
 from broker.core.sites import SiteTable
 from broker.stages.ports import Keys
 from broker.stages.publish import counted, decided
+
+_CLAIMS = {"premises": pl.Binary, "measure": pl.String, "partner": pl.String, "window": pl.Int64}
 
 
 @dataclass(frozen=True)
@@ -52,12 +58,15 @@ class Recorded:
 @dataclass(frozen=True)
 class LeftOut:
     """Premises of one window (start in ms) that do not count: too few readings, or contested; disagreeing: the
-    partners that serve the contested."""
+    partners that serve the contested. claimed: premises of which readings do not count, because several partners
+    (claiming) claim them for the same time."""
 
     window: int
     incomplete: int
     contested: int
     disagreeing: tuple[str, ...]
+    claimed: int
+    claiming: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -248,12 +257,38 @@ def _release(
                 windows.stalled(stream.topic, 0, last + beyond)
     made: list[Decision] = []
     left_out = []
+    claims = _claims(plan, rows)
     for due in (due for closed in windows.close_next(1) for due in closed.due):
         found = counted(due, areas)
         made += [decision for _, decision in decided(due, areas, keys, found)]
-        homes = found.units
-        left_out.append(LeftOut(due.window.start, homes.incomplete, homes.contested, homes.disagreeing))
+        left_out.append(_left_out(due.window, found.units, claims))
     return made, left_out
+
+
+def _claims(plan: Plan, rows: list[pl.DataFrame]) -> pl.DataFrame:
+    """DataFrame[premises, measure, partner, window]: `rivals` of each base window, which starts at `window`."""
+    found = [pl.DataFrame(schema=_CLAIMS)]
+    for domain in plan.domains.values():
+        every = pl.concat(rows).with_columns(pl.lit(0, pl.Int64).alias("seq"))
+        several = pl.col("partner").min() != pl.col("partner").max()
+        shared = every.group_by("window", *CLAIM).agg(several).filter("partner")
+        contested = every.join(shared, on=["window", *CLAIM], how="semi")
+        for (start,), part in contested.partition_by("window", as_dict=True).items():
+            claims = rivals(part, domain, domain.calendar.window(domain.base, int(start)))
+            found.append(claims.with_columns(pl.lit(start, pl.Int64).alias("window")))
+    return pl.concat(found)
+
+
+def _left_out(window: Window, homes: Units, claims: pl.DataFrame) -> LeftOut:
+    within = claims.filter((pl.col("window") >= window.start) & (pl.col("window") < window.end))
+    return LeftOut(
+        window.start,
+        homes.incomplete,
+        homes.contested,
+        homes.disagreeing,
+        within["premises"].n_unique(),
+        tuple(sorted(within["partner"].unique())),
+    )
 
 
 def _waiting_for(domain: Domain, marks: dict[str, int]) -> list[str]:

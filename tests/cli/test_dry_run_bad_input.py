@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from trial_files import AREAS, LAX, POINT, WATER, Reading, Trial, consents, local, plain
+from trial_files import AREAS, ENERGY, LAX, POINT, WATER, Reading, Trial, consents, local, plain
 
 from broker import cli
 
@@ -153,6 +153,33 @@ def test_premises_that_do_not_count_are_told_with_who_must_act(
     assert "energy-a, water-n must compare" in told
     assert "up to 11 premises do not count in each of 2 windows: the readings" in told
     assert POINT not in told
+
+
+@pytest.mark.parametrize("kind", ["interval", "register"])
+def test_a_home_that_two_partners_claim_at_one_time_is_told_with_who_must_act(
+    kind: str, trial: Trial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if kind == "register":
+        trial.policy["inputs"] = {"energy": ENERGY | {"kind": "register", "max_gap": "P2D"}}
+        trial.put("energy", [row for day in (1, 2, 3) for row in plain(trial, [day], 1000 * day)])
+    trial.premises = {"energy-b-K1-0": f"home-{POINT}"}
+    assert trial.run() == 0
+    assert trial.truth("homes")["2024-01-01", "K1"] == "4"
+    told = capsys.readouterr().err
+    assert "readings of up to 1 premises do not count in each of 2 windows" in told
+    assert "energy-a, energy-b must compare" in told
+    assert POINT not in told
+
+
+def test_a_home_that_changes_its_supplier_is_claimed_by_one_at_a_time(
+    trial: Trial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial.premises = {"energy-b-K1-0": f"home-{POINT}"}
+    taken_over = [(POINT, local(2)), ("energy-b-K1-0", local(1))]
+    trial.put("energy", [row for row in plain(trial) if row[1:3] not in taken_over])
+    assert trial.run() == 0
+    assert trial.truth("homes")["2024-01-01", "K1"] == trial.truth("homes")["2024-01-02", "K1"] == "5"
+    assert "contested" not in capsys.readouterr().err
 
 
 def test_premises_with_too_few_readings_are_told(trial: Trial, capsys: pytest.CaptureFixture[str]) -> None:

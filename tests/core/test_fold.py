@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.core.calendar import HOUR, Calendar, Window
-from broker.core.fold import bit_classes, roll_up
+from broker.core.fold import bit_classes, rivals, roll_up
 from broker.core.fold_frames import ROLLUP
 
 MAX_GAP = 36 * HOUR
@@ -117,6 +117,26 @@ def test_two_partners_at_one_premises_and_time_both_go() -> None:
         P1: 1,
         P2: 2,
     }
+
+
+@settings(max_examples=60, deadline=None)
+@given(worlds("interval"))
+def test_whoever_loses_figures_to_another_partners_claim_is_named(rows: list[Row]) -> None:
+    """Alone each partner would have them; nobody else is named as a rival without one at that premises."""
+    rows = [{**each, "mask": each["mask"] & 1} for each in rows]
+    together = totals_of(roll_up(frame(rows), domain(), WINDOW), 0)
+    named = set(rivals(frame(rows), domain(), WINDOW).iter_rows())
+    for partner in "abc":
+        own = [each for each in rows if each["partner"] == partner]
+        alone = totals_of(roll_up(frame(own), domain(), WINDOW), 0)
+        lost = {
+            (home, line[1], partner)
+            for (line, home), total in alone.items()
+            if together.get((line, home)) != total
+        }
+        assert lost <= named
+    for home, measure, _ in named:
+        assert len({partner for *claim, partner in named if claim == [home, measure]}) > 1
 
 
 def test_a_rival_claim_voids_nothing_for_products_that_do_not_take_it() -> None:
