@@ -10,26 +10,32 @@ import asyncio
 import json
 import secrets
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from broker.core.agreement import partners_of, sign_agreement
 from broker.core.areas import AreaTree
-from broker.core.calendar import Calendar
+from broker.core.calendar import FIRST, Calendar
 from broker.core.control import ControlState
-from broker.core.errors import InputError, Refused
+from broker.core.errors import BrokerError, InputError, Refused
 from broker.core.note import Signer, make_signer
 from broker.core.policy import Policy, load
 from broker.edge.kafka.clients import producer
+from broker.edge.kafka.collect import read_topic
+from broker.edge.kafka.lane_client import LaneReader
 from broker.edge.kafka.settings import KafkaSettings
 from broker.edge.schemas import SchemaFolder
 from broker.edge.territory import TerritoryFolder
+from broker.stages.ledger import last_closing
 
 CONTROL = "control"
 Record = tuple[str, str, dict[str, Any]]
 """kind, name, body of a control record."""
+Removal = tuple[str, str, None]
+"""kind, name of what is in force no more."""
 
 
 def make_signers(partners: Iterable[str]) -> dict[str, Signer]:
@@ -117,22 +123,60 @@ def _policy_of(folder: TerritoryFolder, product: str) -> tuple[Policy, str]:
     )
 
 
-def publish(settings: KafkaSettings, records: Iterable[Record], schemas: SchemaFolder) -> None:
+def publish(settings: KafkaSettings, records: Iterable[Record | Removal], schemas: SchemaFolder) -> None:
     """Writes control records; returns when Kafka has them."""
     asyncio.run(_publish(settings, list(records), schemas))
 
 
-async def _publish(settings: KafkaSettings, records: list[Record], schemas: SchemaFolder) -> None:
+async def _publish(settings: KafkaSettings, records: list[Record | Removal], schemas: SchemaFolder) -> None:
     client = producer(settings)
     await client.start()
     try:
         for kind, name, body in records:
-            value = schemas.encode(
-                "control", {"kind": kind, "name": name, "body": json.dumps(body, sort_keys=True)}
-            )
+            text = "" if body is None else json.dumps(body, sort_keys=True)
+            value = schemas.encode("control", {"kind": kind, "name": name, "body": text})
             await client.send_and_wait(CONTROL, value, key=f"{kind}:{name}".encode(), partition=0)
     finally:
         await client.stop()
+
+
+def check_ended(
+    control: KafkaSettings, admin: KafkaSettings, lanes: int, key: str, schemas: SchemaFolder
+) -> None:
+    """Raises Refused where a version (`vacancy-monthly@1`) still has windows to come, or a lane has not closed its last
+    one (`window_open`). control may read the control topic, admin the ledger."""
+    asyncio.run(_check_ended(control, admin, lanes, key, schemas))
+
+
+async def _check_ended(
+    control: KafkaSettings, admin: KafkaSettings, lanes: int, key: str, schemas: SchemaFolder
+) -> None:
+    state = ControlState()
+    for read in await read_topic(control, CONTROL):
+        with suppress(
+            BrokerError
+        ):  # a record that nobody can read changes nothing; the lanes have told of it
+            _, record = schemas.decode(read.value)
+            state.apply(record["kind"], record["name"], record["body"] or None)
+    domain, end = state.ended(key)
+    reader = LaneReader(admin, None)
+    await reader.start()
+    try:
+        closings = [await last_closing(reader, lane, schemas) for lane in range(lanes)]
+    finally:
+        await reader.stop()
+    behind = [
+        str(lane)
+        for lane, closing in enumerate(closings)
+        if end > (closing["windows"]["closed_until"].get(domain, FIRST) if closing else FIRST)
+    ]
+    if behind:
+        last = datetime.fromtimestamp(end / 1000, UTC).isoformat()
+        raise Refused(
+            "window_open",
+            f"its last window ends at {last}, and lanes {', '.join(behind)} have not closed it: wait for its release",
+            where=key,
+        )
 
 
 def _start(text: str, policy: Policy) -> int:

@@ -133,6 +133,36 @@ def activate(
 
 @command.command()
 @FOLDER
+@click.argument("version", metavar="PRODUCT@VERSION")
+@_with_admin
+@JSON
+def retire(
+    folder: Path, version: str, bootstrap: str | None, ca: Path | None, secrets: Path | None, as_json: bool
+) -> None:
+    """Take a version of a product out of force that a later one has ended, as soon as all lanes have closed its last
+    window: it then binds the other products of its domain no more. What it released stays.
+
+    \b
+    Example:
+      broker territory retire territory/ vacancy-monthly@1 --bootstrap kafka:9094 ...
+    """
+    from broker import operate
+    from broker.config import KafkaOptions, cluster
+    from broker.edge.data import data_folder
+    from broker.edge.kafka.provision import CONTROL
+    from broker.edge.schemas import SchemaFolder
+    from broker.edge.territory import load_territory
+
+    lanes = load_territory(folder).territory.lanes
+    target, codec = cluster(KafkaOptions(bootstrap, ca)), SchemaFolder.load(data_folder("schemas"))
+    control = target.login(CONTROL, secrets)
+    operate.check_ended(control, target.login("admin", secrets), lanes, version, codec)
+    operate.publish(control, [("activation", version, None)], codec)
+    _tell({"retired": version}, f"{version} is out of force", as_json=as_json)
+
+
+@command.command()
+@FOLDER
 @click.argument("product")
 @click.option("--partner", required=True, help="The partner that agrees.")
 @click.option(

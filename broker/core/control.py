@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from broker.core.agreement import check_agreements
 from broker.core.areas import AreaTree
-from broker.core.calendar import FIRST, LAST, duration_ms
-from broker.core.errors import BrokerError
+from broker.core.calendar import FIRST, LAST, Calendar, duration_ms
+from broker.core.errors import BrokerError, InputError, Refused
 from broker.core.plan import Activation, Plan, Stream, build_plan, waiting_domains
 from broker.core.policy import Policy, load
 from broker.core.references import read_references
@@ -165,6 +165,27 @@ class ControlState:
             waiting.append(activation)
         held = waiting_domains(waiting, timezone)
         return replace(plan, waiting=held, unreadable=tuple(unreadable)), left_out
+
+    def ended(self, key: str) -> tuple[str, int]:
+        """Domain of a version that a later one ends, and when its last window ends (ms; `FIRST` without any): once all
+        lanes have closed that, the activation may go.
+
+        Raises InputError (`unknown_version`), Refused (`still_runs`; `earlier_version`: without this one an earlier
+        one would go on until the next).
+        """
+        if key not in self.activations:
+            raise InputError("unknown_version", f"{key} is not activated: write PRODUCT@VERSION", where=key)
+        product, version = _parts(key)
+        earlier = sorted(o for o in self.activations if _parts(o)[0] == product and _parts(o)[1] < version)
+        if earlier:
+            raise Refused("earlier_version", f"retire {', '.join(earlier)} before it", where=key)
+        until = self._until(key)
+        if until == LAST:
+            raise Refused("still_runs", "no later version ends it: activate one first", where=key)
+        policy = load(self.activations[key]["policy"], key)
+        if self.activations[key]["active_from"] >= until:
+            return policy.domain, FIRST
+        return policy.domain, Calendar(policy.window.timezone).window(policy.window.length, until - 1).end
 
     def _until(self, key: str) -> int:
         """When a later version of the product takes over, whether that may run or not: the earliest start of one."""

@@ -30,16 +30,12 @@ from broker.core.open_windows import Closed, OpenWindows
 from broker.core.plan import Plan, Stream
 from broker.core.sealing import Sealer, unseal
 from broker.stages.digest import CONTRIBUTIONS, policies_digest
+from broker.stages.ledger import LEDGER, MOST_RECORDS, WAIT_MS, last_closing, records_from
 from broker.stages.ports import Codec, Keys, Out, Place, Reader, Writer
 from broker.stages.publish import Publisher
 from broker.stages.telemetry import Telemetry
 
 ROLLUPS = "rollups"
-LEDGER = "ledger"
-MOST_RECORDS = 256
-WAIT_MS = 200
-LEDGER_TAIL = 16
-"""Offsets at the ledger's end, where a row and the marker of its transaction take two."""
 
 
 class ReleaseLane:
@@ -294,48 +290,16 @@ class ReleaseLane:
     # -- after a restart ------------------------------------------------------------------------------
 
     async def _restore(self) -> None:
-        state = await self._last_closing()
+        state = await last_closing(self._reader, self._partition, self._codec)
         if state is None:
             return
         self._windows.restore(state["windows"])
         self._position = state["position"]
         self._set_plan(state["control"].encode(), state["control_read"], self._position)
-        async for batch in self._whole(self._rollups):
+        first = (await self._reader.first_offsets([self._rollups]))[self._rollups]
+        async for batch in records_from(self._reader, self._rollups, first):
             for offset, key, value in zip(batch.offsets, batch.keys, batch.values, strict=True):
                 await asyncio.to_thread(self._take_rollup, offset, key or b"", value)
-
-    async def _last_closing(self) -> dict[str, Any] | None:
-        """What the ledger's last row of a closing says; None where there is none. The ledger grows for ever, and each
-        row holds all of control: it is read from its end, and more of it only where no such row is there."""
-        place = LEDGER, self._partition
-        first = (await self._reader.first_offsets([place]))[place]
-        end = (await self._reader.end_offsets([place]))[place]
-        begin, tail = end, LEDGER_TAIL
-        while begin > first:
-            begin, tail = max(first, end - tail), tail * 16
-            last = None
-            async for batch in self._from(place, begin):
-                for value in batch.values:
-                    _, record = self._codec.decode(value)
-                    last = record if record["kind"] == "closed" else last
-            if last is not None:
-                found: dict[str, Any] = json.loads(last["body"])
-                return found
-        return None
-
-    async def _whole(self, place: Place) -> Any:
-        """All records of a partition up to its end now."""
-        async for batch in self._from(place, (await self._reader.first_offsets([place]))[place]):
-            yield batch
-
-    async def _from(self, place: Place, begin: int) -> Any:
-        """The records of a partition from offset `begin` up to its end now."""
-        end = (await self._reader.end_offsets([place]))[place]
-        await self._reader.assign({place: begin})
-        while await self._reader.position(place) < end:
-            for batch in await self._reader.poll([place], most=MOST_RECORDS, wait_ms=WAIT_MS):
-                yield batch
-        await self._reader.leave(place)
 
     def _take_rollup(self, offset: int, key: bytes, value: bytes | None) -> None:
         _, record = self._codec.decode(value)

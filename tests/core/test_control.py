@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
@@ -12,8 +14,9 @@ from policy_samples import changed
 
 from broker.core.agreement import partners_of, sign_agreement
 from broker.core.areas import AreaTree
-from broker.core.calendar import LAST
+from broker.core.calendar import FIRST, LAST
 from broker.core.control import ControlState
+from broker.core.errors import BrokerError, Refused
 from broker.core.note import make_signer
 from broker.core.policy import load
 
@@ -200,6 +203,45 @@ def test_each_version_runs_for_the_windows_that_start_before_a_later_one_does(
     for key, body in versions(*starts).items():
         assert control.apply("activation", key, body)
     assert spans(control) == {f"alpha@{version}": span for version, span in expected.items()}
+
+
+MARCH, APRIL, MAY = (
+    int(datetime(2026, month, 1, tzinfo=ZoneInfo("Europe/Paris")).timestamp() * 1000) for month in (3, 4, 5)
+)
+
+
+def of_alpha(*starts: int, first: int = 1) -> ControlState:
+    control = state()
+    for key, body in versions(*starts, first=first).items():
+        assert control.apply("activation", key, body)
+    return control
+
+
+@pytest.mark.parametrize(
+    ("until", "end"),
+    [(APRIL, APRIL), (APRIL + 1000, MAY), (MARCH, FIRST), (MARCH - 1, FIRST)],
+    ids=["at its last window's end", "within a window that had begun", "before it ran", "long before"],
+)
+def test_a_version_that_a_later_one_ends_may_go_when_its_last_window_has_closed(until: int, end: int) -> None:
+    assert of_alpha(MARCH, until, first=2).ended("alpha@2") == ("housing", end)
+
+
+def test_a_version_that_runs_on_or_whose_end_another_needs_does_not_go() -> None:
+    control = of_alpha(MARCH, APRIL, MAY)
+    for key, reason in (
+        ("alpha@3", "earlier_version"),
+        ("alpha@2", "earlier_version"),
+        ("alpha@4", "unknown_version"),
+    ):
+        with pytest.raises(BrokerError, match=rf"\[{reason}\]"):
+            control.ended(key)
+    for version in (1, 2):
+        control.ended(f"alpha@{version}")
+        before = spans(control)
+        assert control.apply("activation", f"alpha@{version}", None)
+        assert spans(control) == {key: span for key, span in before.items() if key != f"alpha@{version}"}
+    with pytest.raises(Refused, match=r"\[still_runs\]"):
+        control.ended("alpha@3")
 
 
 def test_a_version_that_may_not_run_yet_still_ends_the_one_before_it() -> None:

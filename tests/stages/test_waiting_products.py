@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -234,3 +235,23 @@ async def test_a_new_version_leaves_the_day_to_the_one_before_it(restart: tuple[
     assert cells(kafka) == in_g1(expected_cells() | expected_cells(range(24, 48), DAY + 24 * HOUR))
     manifests = [record for record in decoded(kafka, "out.daily", 0) if "version" in record]
     assert [(each["window_start"], each["version"]) for each in manifests] == [(DAY, 1), (DAY + 24 * HOUR, 2)]
+
+
+@pytest.mark.parametrize("restart", [(), ("release",), ("ingest", "release")])
+async def test_an_ended_version_that_is_retired_changes_nothing_of_the_next_one(
+    restart: tuple[str, ...],
+) -> None:
+    kafka = territory()
+    kafka.trims = False
+    lanes = Lanes(kafka)
+    activate(kafka, policy(version=2), active_from=DAY + 24 * HOUR)
+    send_hours(kafka, range(30))
+    await lanes.settle()
+    remove(kafka, "daily")
+    await lanes.settle()
+    lanes.begin(*restart)
+    send_hours(kafka, range(30, 48))
+    await lanes.settle()
+    assert cells(kafka) == in_g1(expected_cells() | expected_cells(range(24, 48), DAY + 24 * HOUR))
+    made = [json.loads(row["header"])["products"] for row in decoded(kafka, "rollups", 0)]
+    assert (made[0], made[-1]) == (["daily@1", "daily@2"], ["daily@2"])
