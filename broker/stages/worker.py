@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import faust
 import mode
+from faust.exceptions import ConsumerNotStarted
 from faust.types.auth import CredentialsT
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -135,7 +136,13 @@ class Lanes(mode.Service):
                 await self._follow()
 
     def _assigned(self) -> set[int]:
-        return {tp.partition for tp in self._app.consumer.assignment() if tp.topic == LANES}
+        try:
+            assignment = self._app.consumer.assignment()
+        except (
+            ConsumerNotStarted
+        ):  # a worker that is told to stop while it starts goes on to here without one
+            return set()
+        return {tp.partition for tp in assignment if tp.topic == LANES}
 
 
 def make_app(

@@ -147,7 +147,7 @@ def test_a_worker_gets_its_lanes_with_certificates_and_ends_quietly_at_ctrl_c(
             assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(PATIENCE) == 0, (tmp_path / "log").read_text()
     said = (tmp_path / "log").read_text()
     assert all(line.startswith("{") for line in said.splitlines()), said
 

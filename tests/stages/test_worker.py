@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.exceptions import ConsumerNotStarted
 
 from broker import wiring
 from broker.stages import worker
@@ -57,16 +58,19 @@ class Lane:
 
 @dataclass
 class App:
-    """What of a Faust app the lanes look at."""
+    """What of a Faust app the lanes look at; without partitions its consumer has not started."""
 
-    partitions: set[int]
+    partitions: set[int] | None
     on_rebalance_complete: Any = field(default_factory=lambda: SimpleNamespace(connect=lambda *_, **__: None))
 
     @property
     def consumer(self) -> Any:
-        return SimpleNamespace(
-            assignment=lambda: [SimpleNamespace(topic=LANES, partition=p) for p in self.partitions]
-        )
+        return SimpleNamespace(assignment=self._assignment)
+
+    def _assignment(self) -> list[Any]:
+        if self.partitions is None:
+            raise ConsumerNotStarted
+        return [SimpleNamespace(topic=LANES, partition=p) for p in self.partitions]
 
 
 @asynccontextmanager
@@ -106,6 +110,11 @@ async def test_each_assigned_lane_runs_and_is_stopped_with_the_worker() -> None:
         await until(lambda: all(lane.steps > 2 for lane in made) and len(made) == 2)
         assert lanes.partitions == [0, 3]
     assert [(lane.partition, lane.started, lane.stopped) for lane in made] == [(0, 1, 1), (3, 1, 1)]
+
+
+async def test_a_worker_that_is_stopped_before_it_is_a_member_has_no_lanes_and_no_crash() -> None:
+    async with running(App(None)) as (lanes, made):
+        assert (lanes.partitions, made, lanes.crashed) == ([], [], False)
 
 
 @pytest.mark.parametrize("failure", [Fenced, KafkaGone])
