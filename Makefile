@@ -23,8 +23,10 @@ setup: $(PYTHON_STAMP) $(KAFKA_STAMP) $(ARCHIVE_STAMP)  ## make .venv and fetch 
 demo: setup  ## run the main job on a synthetic territory and a real Kafka; Ctrl-C ends it
 	@$(BIN)/broker demo
 
+# A process for each core, up to four (tests/conftest.py says which tests it gets). To work on a test, run its file
+# alone, in this process: .venv/bin/pytest tests/core/test_plan.py
 test: check  ## lint, check types and architecture, run all tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 bench: setup  ## measure what the lanes reach on a real Kafka, on one core (some minutes)
 	@$(BIN)/python -m tests.bench
