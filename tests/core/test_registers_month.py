@@ -68,7 +68,11 @@ def in_order(meters: dict[str, Meter]) -> list[tuple[int, str, int]]:
 
 def used(meters: dict[str, Meter], **options: Any) -> list[int]:
     """The totals of the complete homes, ascending."""
-    return sorted(month(meters, **options).frames["water"]["total"])
+    return totals(month(meters, **options))
+
+
+def totals(found: Units) -> list[int]:
+    return sorted(found.frames["water"]["total"])
 
 
 def at(day: float, hour: float = 0) -> int:
@@ -86,9 +90,9 @@ def daily(hour: float, *missing: int, litres: int = 100) -> Meter:
 
 def test_readings_shortly_before_midnight_make_a_whole_month() -> None:
     meter = daily(22.75)  # 22:45
-    assert used({"p": meter}, coverage=1) == [3100]
-    found = month({"p": meter}, coverage=1).frames["water"]
-    assert found["n"].to_list() == [31]
+    found = month({"p": meter}, coverage=1)
+    assert totals(found) == [3100]
+    assert found.frames["water"]["n"].to_list() == [31]
 
 
 @pytest.mark.parametrize(
@@ -109,8 +113,9 @@ def test_a_hole_up_to_the_gap_is_filled_by_the_next_reading_and_a_longer_one_lea
     missing: tuple[int, ...], hour: float, complete: bool
 ) -> None:
     meter = daily(hour, *missing)  # at midnight the last reading of the month is that which begins the 31st
-    assert used({"p": meter}, coverage="0.9") == ([3100 if hour else 3000] if complete else [])
-    assert month({"p": meter}).incomplete == (0 if complete else 1)
+    found = month({"p": meter}, coverage="0.9")
+    assert totals(found) == ([3100 if hour else 3000] if complete else [])
+    assert found.incomplete == (0 if complete else 1)
 
 
 def test_all_that_a_home_used_in_a_hole_is_in_its_month() -> None:
@@ -135,8 +140,9 @@ def test_jitter_around_midnight_is_no_hole() -> None:
 @pytest.mark.parametrize(("last", "complete"), [(31, True), (29, True), (28, True), (27, False), (14, False)])
 def test_a_meter_that_falls_silent_is_incomplete_and_not_vacant(last: int, complete: bool) -> None:
     meter = {moment: value for moment, value in daily(22).items() if moment <= at(last, 22)}
-    assert used({"p": meter}) == ([100 * last] if complete else [])
-    assert month({"p": meter}).incomplete == (0 if complete else 1)
+    found = month({"p": meter})
+    assert totals(found) == ([100 * last] if complete else [])
+    assert found.incomplete == (0 if complete else 1)
 
 
 def test_a_meter_that_begins_inside_the_month_counts_from_the_next() -> None:

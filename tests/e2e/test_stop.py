@@ -15,9 +15,9 @@ from broker.sim import TerritorySpec, World, generate
 
 SECONDS = 5.0
 SPEC = TerritorySpec(
-    epcis=2, communes=4, iris=8, premises=700, start=date(2026, 2, 1), days=28, lanes=4, half_hourly=None
+    epcis=2, communes=4, iris=8, premises=700, start=date(2026, 2, 1), days=14, lanes=4, half_hourly=None
 )
-RELEASES = {"energy-water-daily": 2 * SPEC.days, "underheating-monthly": 2, "vacancy-monthly": 2}
+RELEASES = {"energy-water-daily": 2 * SPEC.days}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def backlog(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A whole month was sent, and no worker was there."""
+    """Two weeks were sent, and no worker was there."""
     with territory(tmp_path_factory.mktemp("stop"), world, "2026-02-01") as running:
         running.tables(world)
         for partner, sender in running.senders(world).items():
