@@ -26,10 +26,11 @@ import polars as pl
 
 from broker.core.bits import rename_bits
 from broker.core.calendar import LENGTHS, Window
-from broker.core.fold import retract, retract_rollups, roll_up
+from broker.core.fold import retract, roll_up
 from broker.core.fold_frames import ROWS
 from broker.core.lives import Lives
 from broker.core.plan import Domain, Plan, Product, Stream
+from broker.core.rollups import Looks, Rollup, Rollups
 
 Finish = Callable[[pl.DataFrame, int], pl.DataFrame]
 """(rows as they were folded, start of their base window) -> frame ROWS."""
@@ -44,7 +45,7 @@ class Due:
     domain: Domain
     product: Product
     window: Window
-    rollups: pl.DataFrame
+    rollups: Rollups
     left_out: tuple[Stream, ...]
     abandoned: bool
 
@@ -70,7 +71,8 @@ class _Book:
     rows: dict[int, list[pl.DataFrame]] = field(default_factory=dict)
     first_seq: dict[int, int] = field(default_factory=dict)
     retractions: list[pl.DataFrame] = field(default_factory=list)
-    rollups: dict[int, pl.DataFrame] = field(default_factory=dict)
+    looks: Looks = field(default_factory=Looks)
+    rollups: dict[int, Rollup] = field(default_factory=dict)
     left_out: dict[int, tuple[str, ...]] = field(default_factory=dict)
     late: int = 0
 
@@ -151,7 +153,9 @@ class OpenWindows:
         book = self._book(domain)
         if book.rows:
             book.retractions.append(retractions)
-        book.rollups = {start: retract_rollups(rows, retractions) for start, rows in book.rollups.items()}
+        book.rollups = {
+            start: rollup.retracted(book.looks, retractions) for start, rollup in book.rollups.items()
+        }
 
     def mark(self, topic: str, lane: int, until: int) -> None:
         """All of `topic`'s partition `lane` before `until` (ms) has been read."""
@@ -163,9 +167,10 @@ class OpenWindows:
 
     def add_rollup(self, domain: str, window: int, rows: pl.DataFrame) -> None:
         """Takes a roll-up read back at the start of a lane."""
-        book, rows = self._book(domain), rows.with_columns(_TEXT)
+        book = self._book(domain)
+        piece = Rollup.of(rows.with_columns(_TEXT), Window(window, rows["end"][0]), book.looks)
         known = book.rollups.get(window)
-        book.rollups[window] = rows if known is None else pl.concat([known, rows])
+        book.rollups[window] = piece if known is None else known.together(piece)
 
     # -- what follows ---------------------------------------------------------------------------------
 
@@ -267,7 +272,8 @@ class OpenWindows:
                 for start, chunks in book.rows.items()
             }
             book.rollups = {
-                start: rename_bits(rows, "mask", held, now) for start, rows in book.rollups.items()
+                start: rollup.each(lambda rows: rename_bits(rows, "mask", held, now))
+                for start, rollup in book.rollups.items()
             }
             book.retractions = [rename_bits(rows, "bits", held, now) for rows in book.retractions]
         book.names = now
@@ -319,7 +325,7 @@ class OpenWindows:
         )
         book.first_seq.pop(window.start, None)
         rollup = roll_up(rows, domain, window, seq)
-        book.rollups[window.start] = rollup
+        book.rollups[window.start] = Rollup.of(rollup, window, book.looks)
         if left_out:
             book.left_out[window.start] = left_out
         book.next_start = window.end
@@ -333,15 +339,16 @@ class OpenWindows:
             window = self._own_window(domain, product, base.start)
             if window is not None and window.end == base.end:
                 ending.append((window.start, product.policy.product, product, window))
+        of_window: dict[int, Rollups] = {}
         for _start, _name, product, window in sorted(ending, key=lambda item: item[:2]):
             bases = [start for start in sorted(book.rollups) if window.start <= start < window.end]
             own = {stream.topic: stream for streams in product.inputs.values() for stream in streams}
             missing = {topic for start in bases for topic in book.left_out.get(start, ()) if topic in own}
-            rollups = pl.concat([book.rollups[start] for start in bases])
+            rollups = of_window.setdefault(
+                window.start, Rollups(book.looks, tuple(book.rollups[at] for at in bases))
+            )
             if missing:
-                gone = {(own[topic].partner, own[topic].measure) for topic in missing}
-                for partner, measure in sorted(gone):
-                    rollups = rollups.filter((pl.col("partner") != partner) | (pl.col("measure") != measure))
+                rollups = rollups.without({(own[topic].partner, own[topic].measure) for topic in missing})
             hold = product.policy.window.on_stall == "hold"
             yield Due(
                 domain,
@@ -358,6 +365,8 @@ class OpenWindows:
         book.rollups_from = max(book.rollups_from, oldest)
         book.rollups = {start: rows for start, rows in book.rollups.items() if start >= oldest}
         book.left_out = {start: topics for start, topics in book.left_out.items() if start >= oldest}
+        if not book.rollups:
+            book.looks = Looks()  # of another year the pseudonyms are others
         reached = min(book.first_seq.values(), default=None)
         book.retractions = [
             each
