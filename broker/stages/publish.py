@@ -173,8 +173,8 @@ def counted(due: Due, areas: AreaTree, wanted: Callable[[int], bool] = lambda _:
     """The premises of the wanted release groups."""
     level = due.product.group_level
     groups = {index: group for index, group in enumerate(areas.groups(level)) if wanted(index)}
-    rollups = in_groups(due.rollups, areas, level, set(groups.values()))
-    return Counted(groups, units(rollups, due.product, due.domain, due.window))
+    inside = in_groups(areas, level, frozenset(groups.values()))
+    return Counted(groups, units(due.rollups, due.product, due.domain, due.window, inside))
 
 
 def decided(due: Due, areas: AreaTree, keys: Keys, found: Counted) -> Iterator[tuple[int, Decision]]:

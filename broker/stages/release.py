@@ -172,9 +172,7 @@ class ReleaseLane:
         body = unseal(
             record["body"], secret, topic=topic, partition=partition, key=key, policies=header["policies"]
         )
-        rows = frame(body, categories=True)
-        numbered = self._windows.numbered(domain, rows, "mask", header["products"], offset)
-        self._windows.fold(domain, window, numbered, offset)
+        self._windows.fold(domain, window, body, offset, header["products"])
 
     def _with_streams(self, rows: pl.DataFrame, window: int) -> pl.DataFrame:
         return rows.join(self._streams, on="topic", how="inner", maintain_order="left").select(
