@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from kafka_memory import Kafka
 from lane_world import (
-    CODEC,
     DAY,
     HOUR,
     KEYS,
@@ -88,29 +87,3 @@ async def test_roll_ups_and_retractions_stay_while_a_window_needs_them() -> None
         held = {record["window"] for record in decoded(kafka, "rollups", 0)}
         assert hour == 23 or held == {0, *(DAY + each * HOUR for each in range(hour + 1))}
     assert cells(kafka) == in_g1(without(point))
-
-
-async def test_a_lane_that_begins_again_reads_only_the_end_of_its_ledger() -> None:
-    kafka = await by_three_hours()
-    rows = len(kafka.logs["ledger", 0])
-    lane = release_lane(kafka, 0)
-    kafka.handed = 0
-    await lane.start()
-    others = sum(len(kafka.logs[topic, 0]) for topic in ("rollups", CONTRIBUTIONS))
-    assert kafka.handed - others < rows / 3
-    await settle(kafka, lane, start=False)
-    assert len(kafka.logs["ledger", 0]) == rows, "it knew all that its predecessor had closed"
-
-
-@pytest.mark.parametrize("others", [1, 40, 1000])
-async def test_a_lane_finds_its_last_closing_however_many_other_rows_follow(others: int) -> None:
-    kafka, undisturbed = await by_three_hours(), await by_three_hours()
-    row = CODEC.encode("ledger-row", {"kind": "rows", "domain": "housing", "body": b""})
-    for _ in range(others):
-        kafka.send("ledger", 0, b"rows", row)
-    for each in (kafka, undisturbed):
-        send_hours(each, range(51, 54))
-        await settle(each, *(ingest_lane(each, lane) for lane in range(LANES)))
-        await settle(each, release_lane(each, 0))
-    rows = [value for value in kafka.values("ledger", 0) if value != row]
-    assert rows == undisturbed.values("ledger", 0)
