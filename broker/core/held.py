@@ -7,7 +7,7 @@ stand for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,19 +20,22 @@ from broker.core.chunks import frame
 TEXT: Final = pl.col(pl.String).cast(pl.Categorical)
 """Text of few different values, for millions of rows: a fourth of the room, and equal however it was read."""
 
+Packed = pl.DataFrame | bytes
+"""Rows as a frame, or the piece that they came in."""
+
 
 @dataclass(frozen=True)
 class Held:
-    """Contributions of one record. rows: as a frame, or the piece that they came in; names: the key of each mask bit's
-    product, "" for bits that count for nothing; seq: the record's place."""
+    """Contributions of one record. names: the key of each mask bit's product, "" for bits that count for nothing; seq:
+    the record's place."""
 
-    rows: pl.DataFrame | bytes
+    rows: Packed
     names: list[str]
     seq: int
 
-    def without(self, gone: Callable[[str], bool]) -> Held:
+    def without(self, gone: Container[str]) -> Held:
         """The same without the bits of these products."""
-        return replace(self, names=["" if gone(name) else name for name in self.names])
+        return replace(self, names=["" if name in gone else name for name in self.names])
 
     def opened(self, names: list[str]) -> pl.DataFrame:
         """The rows, with bits numbered as in `names`."""

@@ -28,7 +28,7 @@ from broker.core.bits import rename_bits
 from broker.core.calendar import LENGTHS, Window
 from broker.core.fold import retract, roll_up
 from broker.core.fold_frames import ROLLUP
-from broker.core.held import TEXT, Held, together
+from broker.core.held import TEXT, Held, Packed, together
 from broker.core.lives import Lives
 from broker.core.plan import Domain, Plan, Product, Stream
 from broker.core.rollups import Looks, Rollup, Rollups
@@ -93,6 +93,7 @@ class OpenWindows:
         self._books: dict[str, _Book] = {}
         self._marks: dict[tuple[str, int], int] = {}
         self._stalled: dict[tuple[str, int], int] = {}
+        self._awaited: dict[str, tuple[int, Sequence[Stream]]] = {}  # by domain: base window, needed by it
 
     # -- what arrives ---------------------------------------------------------------------------------
 
@@ -102,7 +103,7 @@ class OpenWindows:
         A product's first window starts where its domain has not closed yet, and its own streams have not passed yet; a
         domain's is the earliest of its products'.
         """
-        self._plan = plan
+        self._plan, self._awaited = plan, {}
         for name, domain in plan.domains.items():
             book = self._books.setdefault(name, _Book())
             if book.next_start == NEVER:
@@ -128,12 +129,7 @@ class OpenWindows:
         return rows if counting == names[: len(counting)] else rename_bits(rows, column, counting, names)
 
     def fold(
-        self,
-        domain: str,
-        window: int,
-        rows: pl.DataFrame | bytes,
-        seq: int,
-        written: Sequence[str] | None = None,
+        self, domain: str, window: int, rows: Packed, seq: int, written: Sequence[str] | None = None
     ) -> bool:
         """Takes one chunk of contributions; False if its window has closed (then nothing changes).
 
@@ -181,6 +177,10 @@ class OpenWindows:
 
     # -- what follows ---------------------------------------------------------------------------------
 
+    def may_close(self) -> bool:
+        """Whether `close_next` would close anything."""
+        return any(self._closable(domain) is not None for domain in self._domains())
+
     def close_next(self, seq: int) -> Iterator[Closed]:
         """Closes every base window that the record at `seq` lets close, in the order of domains and time."""
         for domain in self._domains():
@@ -212,7 +212,7 @@ class OpenWindows:
         """Takes back a snapshot, before or after the plan is set."""
         self._marks = {(topic, lane): until for topic, lane, until in snapshot["marks"]}
         self._stalled = {(topic, lane): until for topic, lane, until in snapshot["stalled"]}
-        self._lives = Lives.load(snapshot["lives"])
+        self._lives, self._awaited = Lives.load(snapshot["lives"]), {}
         for name, start in snapshot["closed_until"].items():
             book = self._books.setdefault(name, _Book())
             book.next_start = max(book.next_start, start)
@@ -277,11 +277,8 @@ class OpenWindows:
 
     def _renumber(self, book: _Book, running: list[str], void: frozenset[str]) -> None:
         """Bits of `running` first; those of products that are void, or have no life any more, are cleared."""
-
-        def gone(name: str) -> bool:
-            return name in void or name not in self._lives
-
-        held = ["" if gone(name) else name for name in book.names]
+        gone = {name for name in book.names if name in void or name not in self._lives}
+        held = ["" if name in gone else name for name in book.names]
         now = [*running, *(name for name in held if name and name not in running)][:MOST_BITS]
         if held and not any(held):
             book.rows, book.first_seq, book.rollups, book.left_out, book.retractions = {}, {}, {}, {}, []
@@ -326,8 +323,12 @@ class OpenWindows:
     def _needed(self, domain: Domain, base: int) -> Sequence[Stream]:
         """The streams that base window `base` waits for: those of the products whose own window it belongs to. Where
         no product runs yet, all of them, so that the domain does not run ahead of its marks."""
-        running = [product for product in domain.products if self._own_window(domain, product, base)]
-        return sorted({stream for product in running for stream in product.streams}) or domain.streams
+        known = self._awaited.get(domain.name)
+        if known is None or known[0] != base:
+            running = [product for product in domain.products if self._own_window(domain, product, base)]
+            streams = sorted({stream for product in running for stream in product.streams}) or domain.streams
+            known = self._awaited[domain.name] = base, streams
+        return known[1]
 
     def _own_window(self, domain: Domain, product: Product, base: int) -> Window | None:
         """The product's window that base window `base` belongs to; None where the product does not run then."""

@@ -117,6 +117,8 @@ class Rollup:
     @classmethod
     def of(cls, rollup: pl.DataFrame, window: Window, looks: Looks) -> Rollup:
         """rollup: frame ROLLUP, all of this window."""
+        if rollup.is_empty():
+            return cls(window, {})
         rows = rollup.select(looks.numbers(rollup), *FIGURES, *KIND)
         apart = rows.partition_by(KIND, as_dict=True, include_key=False)
         return cls(window, {(measure, kind): part for (measure, kind), part in apart.items()})

@@ -50,6 +50,8 @@ class Publisher:
         """Records of all release groups of this lane, in their order, and what was decided in each."""
         if due.abandoned:
             return [self._abandoned(due)], []
+        if not any(map(self._mine, range(len(self._areas.groups(due.product.group_level))))):
+            return [], []  # a territory may have more lanes than release groups
         out: list[Out] = []
         summaries = []
         found = counted(due, self._areas, self._mine)

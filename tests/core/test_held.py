@@ -48,5 +48,5 @@ def test_bits_are_those_of_the_products_that_run_when_the_window_closes() -> Non
 
 
 def test_what_was_held_for_a_product_that_has_gone_counts_for_nothing_when_it_comes_back() -> None:
-    held = Held(piece(rows(1, mask=0b11)), ["a", "b"], 1).without(lambda product: product == "b")
+    held = Held(piece(rows(1, mask=0b11)), ["a", "b"], 1).without({"b"})
     assert together([held], ["a", "b"])["mask"].to_list() == [0b01]
