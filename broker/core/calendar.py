@@ -156,8 +156,7 @@ class Calendar:
 
     def window(self, length: str, ms: int) -> Window:
         """The window that holds the instant."""
-        edges = self.edges(length, ms, ms)
-        return Window(int(edges[0]), int(edges[1]))
+        return _window(self, length, ms)
 
     def next(self, length: str, window: Window) -> Window:
         """The window of this length that holds `window`'s end (its successor, for a window of that
@@ -217,6 +216,12 @@ class Calendar:
     @staticmethod
     def _utc_year(ms: int) -> int:
         return datetime.fromtimestamp(ms // 1000, UTC).year
+
+
+@lru_cache(maxsize=1024)  # of a function without effects: a lane asks for the same few again and again
+def _window(calendar: Calendar, length: str, ms: int) -> Window:
+    start, end = calendar.edges(length, ms, ms).tolist()
+    return Window(start, end)
 
 
 def _known(length: str) -> str:

@@ -26,10 +26,12 @@ import polars as pl
 
 from broker.core.bits import rename_bits
 from broker.core.calendar import LENGTHS, Window
-from broker.core.fold import retract, retract_rollups, roll_up
-from broker.core.fold_frames import ROWS
+from broker.core.fold import retract, roll_up
+from broker.core.fold_frames import ROLLUP
+from broker.core.held import TEXT, Held, Packed, together
 from broker.core.lives import Lives
 from broker.core.plan import Domain, Plan, Product, Stream
+from broker.core.rollups import Looks, Rollup, Rollups
 
 Finish = Callable[[pl.DataFrame, int], pl.DataFrame]
 """(rows as they were folded, start of their base window) -> frame ROWS."""
@@ -44,7 +46,7 @@ class Due:
     domain: Domain
     product: Product
     window: Window
-    rollups: pl.DataFrame
+    rollups: Rollups
     left_out: tuple[Stream, ...]
     abandoned: bool
 
@@ -61,16 +63,17 @@ class Closed:
 
 @dataclass
 class _Book:
-    """One domain's open windows. names: the key of each bit's product in all that is held, the running ones first,
-    as in the plan; rollups_from: start of the oldest base window whose roll-up may still be asked for."""
+    """One domain's open windows. names: the key of each bit's product in roll-ups and retractions, the running ones
+    first, as in the plan; rollups_from: start of the oldest base window whose roll-up may still be asked for."""
 
     next_start: int = NEVER
     rollups_from: int = NEVER
     names: list[str] = field(default_factory=list)
-    rows: dict[int, list[pl.DataFrame]] = field(default_factory=dict)
+    rows: dict[int, list[Held]] = field(default_factory=dict)
     first_seq: dict[int, int] = field(default_factory=dict)
     retractions: list[pl.DataFrame] = field(default_factory=list)
-    rollups: dict[int, pl.DataFrame] = field(default_factory=dict)
+    looks: Looks = field(default_factory=Looks)
+    rollups: dict[int, Rollup] = field(default_factory=dict)
     left_out: dict[int, tuple[str, ...]] = field(default_factory=dict)
     late: int = 0
 
@@ -90,6 +93,7 @@ class OpenWindows:
         self._books: dict[str, _Book] = {}
         self._marks: dict[tuple[str, int], int] = {}
         self._stalled: dict[tuple[str, int], int] = {}
+        self._awaited: dict[str, tuple[int, Sequence[Stream]]] = {}  # by domain: base window, needed by it
 
     # -- what arrives ---------------------------------------------------------------------------------
 
@@ -99,7 +103,7 @@ class OpenWindows:
         A product's first window starts where its domain has not closed yet, and its own streams have not passed yet; a
         domain's is the earliest of its products'.
         """
-        self._plan = plan
+        self._plan, self._awaited = plan, {}
         for name, domain in plan.domains.items():
             book = self._books.setdefault(name, _Book())
             if book.next_start == NEVER:
@@ -121,23 +125,24 @@ class OpenWindows:
     ) -> pl.DataFrame:
         """Rows of a record at `seq` with the product bits in `column` (bit i = written[i]) as this lane numbers
         them; bits of products that are not activated, or only since a later record, are cleared."""
-        names = self._books.setdefault(domain, _Book()).names
-        counting = [name if self._lives.counts(name, seq) else "" for name in written]
-        new = [name for name in counting if name and name not in names]
-        names += new[: MOST_BITS - len(names)]
+        counting, names = self._counting(domain, written, seq), self._book(domain).names
         return rows if counting == names[: len(counting)] else rename_bits(rows, column, counting, names)
 
-    def fold(self, domain: str, window: int, rows: pl.DataFrame, seq: int) -> bool:
+    def fold(
+        self, domain: str, window: int, rows: Packed, seq: int, written: Sequence[str] | None = None
+    ) -> bool:
         """Takes one chunk of contributions; False if its window has closed (then nothing changes).
 
-        rows: frame ROWS without `seq`, or what `finish` makes that of, with product bits as from `numbered`; text may
-        be Categorical, which takes less room while the window is open.
+        rows: frame ROWS without `seq`, or what `finish` makes that of; or the piece that holds them, which is opened
+        when the window closes. written: the keys of the products that the mask's bits stand for; without it those
+        that run.
         """
         book = self._book(domain)
         if window < book.next_start:
-            self.count_late(domain, rows.height)
+            self.count_late(domain, Held(rows, [], seq).opened([]).height)
             return False
-        book.rows.setdefault(window, []).append(rows.with_columns(pl.lit(seq, pl.Int64).alias("seq")))
+        names = list(book.names) if written is None else self._counting(domain, written, seq)
+        book.rows.setdefault(window, []).append(Held(rows, names, seq))
         book.first_seq.setdefault(window, seq)
         return True
 
@@ -151,7 +156,9 @@ class OpenWindows:
         book = self._book(domain)
         if book.rows:
             book.retractions.append(retractions)
-        book.rollups = {start: retract_rollups(rows, retractions) for start, rows in book.rollups.items()}
+        book.rollups = {
+            start: rollup.retracted(book.looks, retractions) for start, rollup in book.rollups.items()
+        }
 
     def mark(self, topic: str, lane: int, until: int) -> None:
         """All of `topic`'s partition `lane` before `until` (ms) has been read."""
@@ -163,11 +170,16 @@ class OpenWindows:
 
     def add_rollup(self, domain: str, window: int, rows: pl.DataFrame) -> None:
         """Takes a roll-up read back at the start of a lane."""
-        book, rows = self._book(domain), rows.with_columns(_TEXT)
+        book = self._book(domain)
+        piece = Rollup.of(rows.with_columns(TEXT), Window(window, rows["end"][0]), book.looks)
         known = book.rollups.get(window)
-        book.rollups[window] = rows if known is None else pl.concat([known, rows])
+        book.rollups[window] = piece if known is None else known.together(piece)
 
     # -- what follows ---------------------------------------------------------------------------------
+
+    def may_close(self) -> bool:
+        """Whether `close_next` would close anything."""
+        return any(self._closable(domain) is not None for domain in self._domains())
 
     def close_next(self, seq: int) -> Iterator[Closed]:
         """Closes every base window that the record at `seq` lets close, in the order of domains and time."""
@@ -200,7 +212,7 @@ class OpenWindows:
         """Takes back a snapshot, before or after the plan is set."""
         self._marks = {(topic, lane): until for topic, lane, until in snapshot["marks"]}
         self._stalled = {(topic, lane): until for topic, lane, until in snapshot["stalled"]}
-        self._lives = Lives.load(snapshot["lives"])
+        self._lives, self._awaited = Lives.load(snapshot["lives"]), {}
         for name, start in snapshot["closed_until"].items():
             book = self._books.setdefault(name, _Book())
             book.next_start = max(book.next_start, start)
@@ -255,19 +267,28 @@ class OpenWindows:
     def _book(self, domain: str) -> _Book:
         return self._books.setdefault(domain, _Book())
 
+    def _counting(self, domain: str, written: Sequence[str], seq: int) -> list[str]:
+        """The key of each bit's product, "" for those for which a record at `seq` does not count, or no bit is left."""
+        names = self._book(domain).names
+        counting = [name if self._lives.counts(name, seq) else "" for name in written]
+        new = [name for name in counting if name and name not in names]
+        names += new[: MOST_BITS - len(names)]
+        return [name if name in names else "" for name in counting]
+
     def _renumber(self, book: _Book, running: list[str], void: frozenset[str]) -> None:
         """Bits of `running` first; those of products that are void, or have no life any more, are cleared."""
-        held = ["" if name in void or name not in self._lives else name for name in book.names]
+        gone = {name for name in book.names if name in void or name not in self._lives}
+        held = ["" if name in gone else name for name in book.names]
         now = [*running, *(name for name in held if name and name not in running)][:MOST_BITS]
         if held and not any(held):
             book.rows, book.first_seq, book.rollups, book.left_out, book.retractions = {}, {}, {}, {}, []
         elif held != now[: len(held)]:
             book.rows = {
-                start: [rename_bits(rows, "mask", held, now) for rows in chunks]
-                for start, chunks in book.rows.items()
+                start: [chunk.without(gone) for chunk in chunks] for start, chunks in book.rows.items()
             }
             book.rollups = {
-                start: rename_bits(rows, "mask", held, now) for start, rows in book.rollups.items()
+                start: rollup.each(lambda rows: rename_bits(rows, "mask", held, now))
+                for start, rollup in book.rollups.items()
             }
             book.retractions = [rename_bits(rows, "bits", held, now) for rows in book.retractions]
         book.names = now
@@ -302,8 +323,12 @@ class OpenWindows:
     def _needed(self, domain: Domain, base: int) -> Sequence[Stream]:
         """The streams that base window `base` waits for: those of the products whose own window it belongs to. Where
         no product runs yet, all of them, so that the domain does not run ahead of its marks."""
-        running = [product for product in domain.products if self._own_window(domain, product, base)]
-        return sorted({stream for product in running for stream in product.streams}) or domain.streams
+        known = self._awaited.get(domain.name)
+        if known is None or known[0] != base:
+            running = [product for product in domain.products if self._own_window(domain, product, base)]
+            streams = sorted({stream for product in running for stream in product.streams}) or domain.streams
+            known = self._awaited[domain.name] = base, streams
+        return known[1]
 
     def _own_window(self, domain: Domain, product: Product, base: int) -> Window | None:
         """The product's window that base window `base` belongs to; None where the product does not run then."""
@@ -313,13 +338,14 @@ class OpenWindows:
     def _close(self, domain: Domain, left_out: tuple[str, ...], seq: int) -> Closed:
         book = self._book(domain.name)
         window = domain.calendar.window(domain.base, book.next_start)
-        chunks = book.rows.pop(window.start, [])
-        rows = (
-            _together(self._finish(pl.concat(chunks), window.start), book.retractions) if chunks else _NO_ROWS
-        )
+        chunks, rollup = book.rows.pop(window.start, []), _NO_ROLLUP
         book.first_seq.pop(window.start, None)
-        rollup = roll_up(rows, domain, window, seq)
-        book.rollups[window.start] = rollup
+        if chunks:
+            rows = self._finish(together(chunks, book.names), window.start)
+            if book.retractions:
+                rows = retract(rows, pl.concat(book.retractions))
+            rollup = roll_up(rows, domain, window, seq)
+        book.rollups[window.start] = Rollup.of(rollup, window, book.looks)
         if left_out:
             book.left_out[window.start] = left_out
         book.next_start = window.end
@@ -333,15 +359,16 @@ class OpenWindows:
             window = self._own_window(domain, product, base.start)
             if window is not None and window.end == base.end:
                 ending.append((window.start, product.policy.product, product, window))
+        of_window: dict[int, Rollups] = {}
         for _start, _name, product, window in sorted(ending, key=lambda item: item[:2]):
             bases = [start for start in sorted(book.rollups) if window.start <= start < window.end]
             own = {stream.topic: stream for streams in product.inputs.values() for stream in streams}
             missing = {topic for start in bases for topic in book.left_out.get(start, ()) if topic in own}
-            rollups = pl.concat([book.rollups[start] for start in bases])
+            rollups = of_window.setdefault(
+                window.start, Rollups(book.looks, tuple(book.rollups[at] for at in bases))
+            )
             if missing:
-                gone = {(own[topic].partner, own[topic].measure) for topic in missing}
-                for partner, measure in sorted(gone):
-                    rollups = rollups.filter((pl.col("partner") != partner) | (pl.col("measure") != measure))
+                rollups = rollups.without({(own[topic].partner, own[topic].measure) for topic in missing})
             hold = product.policy.window.on_stall == "hold"
             yield Due(
                 domain,
@@ -358,6 +385,8 @@ class OpenWindows:
         book.rollups_from = max(book.rollups_from, oldest)
         book.rollups = {start: rows for start, rows in book.rollups.items() if start >= oldest}
         book.left_out = {start: topics for start, topics in book.left_out.items() if start >= oldest}
+        if not book.rollups:
+            book.looks = Looks()  # of another year the pseudonyms are others
         reached = min(book.first_seq.values(), default=None)
         book.retractions = [
             each
@@ -366,11 +395,4 @@ class OpenWindows:
         ]
 
 
-def _together(rows: pl.DataFrame, retractions: list[pl.DataFrame]) -> pl.DataFrame:
-    rows = rows.with_columns(_TEXT)
-    return retract(rows, pl.concat(retractions)) if retractions and rows.height else rows
-
-
-_TEXT = pl.col(pl.String).cast(pl.Categorical)
-"""Text of few different values, for millions of rows: a fourth of the room, and equal however it was read."""
-_NO_ROWS = ROWS.to_frame().with_columns(_TEXT)
+_NO_ROLLUP = ROLLUP.to_frame().with_columns(TEXT)

@@ -25,16 +25,15 @@ Source: design, *Values*. Invariants
 - A premises that changes supplier is one premises with several parts; conditions judge its total.
 - Integers only; results sorted by (premises, holding, partner) whatever the order of the rows.
 
-The base windows' rows are grouped once, into lines; all that follows looks at lines, except for the few
-premises with several.
+How it is added up stands in `homes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
-from dataclasses import dataclass
-from functools import reduce
-from typing import Final, Literal
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 import polars as pl
@@ -43,12 +42,16 @@ from broker.core.areas import AreaTree
 from broker.core.calendar import Window
 from broker.core.condition import Condition
 from broker.core.errors import ProgrammerError
+from broker.core.homes import NOWHERE, Lines, Numbered, Parts, complete, lines, numbered, places, taken
 from broker.core.plan import Domain, Product
 from broker.core.policy import Count, Sum
+from broker.core.rollups import BoolArray, IntArray, Looks, Rollups
 
+T = TypeVar("T")
 Who = Literal["partner", "holding"]
+_WHO: Final[tuple[Who, ...]] = ("holding", "partner")
+_Place = tuple[IntArray, IntArray]  # per home the codes of its area and segment
 _PLACE: Final = ["area", "segment"]
-_WHO: Final = ["premises", "group"]
 _PART: Final = ["home", "premises", "holding", "partner"]
 _SORTED: Final = ["home", "holding", "partner"]
 _LEAST: Final = -(2**63)  # of an int64
@@ -75,6 +78,7 @@ class Units:
     incomplete: int
     contested: int
     disagreeing: tuple[str, ...] = ()
+    _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def contributions_of(self, measure: str) -> pl.DataFrame:
         """Who contributes what to a count or sum: DataFrame[home, premises, holding, partner, area, segment,
@@ -89,14 +93,9 @@ class Units:
             raise ProgrammerError(
                 "no_contributions", f"{measure} is a {rule.kind}: it is made of published figures"
             )
-        if rule.input is not None:
-            parts = self.frames[rule.input]
-        else:
-            every = pl.concat([frame for _, frame in sorted(self.frames.items())])
-            placed = every.drop("segment").join(self.eligible, on=["premises", "area"])
-            parts = placed.unique(_SORTED).sort(_SORTED)
+        parts = self._of_any if rule.input is None else self.frames[rule.input]
         if rule.where:
-            parts = _only(parts, self._meeting(rule.where))
+            parts = parts[np.flatnonzero(self._meeting(rule.where)[parts["home"].to_numpy()])]
         value = pl.col("value") if isinstance(rule, Sum) else pl.lit(1, pl.Int64).alias("value")
         return parts.select(*_PART, *_PLACE, value)
 
@@ -107,235 +106,240 @@ class Units:
         One row per premises and partner such that the premises meets the conditions on every input to which
         that partner contributed there (at least one); counted: whether it meets all conditions.
         """
-        rule = self.product.policy.measures[measure]
-        if not isinstance(rule, Count | Sum) or not rule.where:
-            raise ProgrammerError("no_condition", f"{measure} has no condition, hence no candidates")
-        known = pl.concat(
-            self.frames[name].select(
-                "home", "premises", who, *_PLACE, self.meets(name, condition).alias("met")
-            )
-            for name, condition in sorted(rule.where.items())
-        )
-        counted = pl.col("home").is_in(self._meeting(rule.where)["home"].implode())
-        return (
-            known.group_by("home", who)
-            .agg(pl.col("premises", *_PLACE).first(), pl.col("met").all())
-            .filter("met")
-            .select("home", "premises", who, *_PLACE, counted.alias("counted"))
-            .sort("home", who)
-        )
+        return self._candidates(measure, who)[0]
+
+    def unknown_candidates(self, measure: str, who: Who = "partner") -> pl.DataFrame:
+        """The same less the homes of which the partner (or holding) alone has every condition's readings.
+
+        Those it knows anyway (a municipal utility of water and energy): what it must not learn is the others'.
+        """
+        found, pairs = self._candidates(measure, who)
+        known = np.logical_and.reduce([self._alone(name, who) for name in self._where(measure)])
+        return found[np.flatnonzero(~known[pairs])] if known.any() else found
 
     def meets(self, name: str, condition: Condition) -> pl.Expr:
         """Whether a row of the frame of input `name` meets a condition on it."""
         return _meets(condition, self.product.policy.inputs[name].factor)
 
-    def _meeting(self, where: dict[str, Condition]) -> pl.DataFrame:
-        """The homes (one column) that meet every condition, of which there is at least one."""
-        met = [
-            self.frames[name].filter(self.meets(name, condition)).select("home")
-            for name, condition in sorted(where.items())
-        ]
-        return reduce(_only, met).unique()
+    @cached_property
+    def sisters(self) -> frozenset[str]:
+        """The partners whose holdings have several partners."""
+        partners = self._names("partner")
+        holding, partner = (np.concatenate([self._codes(name, who) for name in self.frames]) for who in _WHO)
+        pairs = np.unique(holding * max(1, len(partners)) + partner)
+        holding, partner = pairs // max(1, len(partners)), pairs % max(1, len(partners))
+        several = np.bincount(holding)[holding] > 1
+        return frozenset(partners[code] for code in partner[several].tolist())
+
+    @cached_property
+    def _of_any(self) -> pl.DataFrame:
+        """The parts of all inputs, of each home, holding and partner one, where the inputs place the home alike."""
+        names = sorted(self.frames)
+        every = pl.concat([self.frames[name] for name in names])
+        if self.product.policy.join == "none":
+            alike = every.drop("segment").join(self.eligible, on=["premises", "area"])
+            return alike.unique(_SORTED).sort(_SORTED)
+        home, holding, partner = (
+            np.concatenate(each)
+            for each in zip(
+                *((self.frames[n]["home"].to_numpy(), *(self._codes(n, who) for who in _WHO)) for n in names),
+                strict=True,
+            )
+        )
+        parts = (home * len(self._names("holding")) + holding) * len(self._names("partner")) + partner
+        return every[np.unique(parts, return_index=True)[1]]
+
+    @cached_property
+    def _size(self) -> int:
+        """No home has this number, nor any beyond."""
+        return 1 + max((int(frame["home"].max() or 0) for frame in self.frames.values()), default=0)  # type: ignore[arg-type]  # an Int64 column's maximum
+
+    def _where(self, measure: str) -> dict[str, Condition]:
+        """The conditions of a joint count, by input in order of name."""
+        rule = self.product.policy.measures[measure]
+        if not isinstance(rule, Count | Sum) or not rule.where:
+            raise ProgrammerError("no_condition", f"{measure} has no condition, hence no candidates")
+        return dict(sorted(rule.where.items()))
+
+    def _candidates(self, measure: str, who: Who) -> tuple[pl.DataFrame, IntArray]:
+        """See `candidates`; and of each the number of its pair."""
+        where = self._where(measure)
+        pairs = np.concatenate([self._pairs(name, who) for name in where])
+        met = np.concatenate([self._met(name, condition) for name, condition in where.items()])
+        row = np.full(self._size * len(self._names(who)), NOWHERE)
+        row[pairs] = np.arange(len(pairs))
+        row[pairs[~met]] = NOWHERE
+        found = np.flatnonzero(row != NOWHERE)
+        known = pl.concat(self.frames[name][["home", "premises", who, *_PLACE]] for name in where)[row[found]]
+        counted = self._meeting(where)[known["home"].to_numpy()]
+        return known.with_columns(pl.Series("counted", counted)), found
+
+    def _meeting(self, where: Mapping[str, Condition]) -> BoolArray:
+        """Per home, whether it meets every condition, of which there is at least one."""
+        meeting = np.ones(self._size, dtype=bool)
+        for name, condition in sorted(where.items()):
+            met = np.zeros_like(meeting)
+            met[self.frames[name]["home"].to_numpy()[self._met(name, condition)]] = True
+            meeting &= met
+        return meeting
+
+    def _met(self, name: str, condition: Condition) -> BoolArray:
+        """Per row of the frame of input `name`, whether it meets the condition."""
+        rows = self.frames[name]
+        return self._once(
+            (name, condition), lambda: rows.select(self.meets(name, condition)).to_series().to_numpy()
+        )
+
+    def _names(self, who: Who) -> list[str]:
+        """All partners (or holdings), sorted."""
+        every = (frame[who].unique() for frame in self.frames.values())
+        return self._once((who,), lambda: sorted({name for names in every for name in names}))
+
+    def _codes(self, name: str, who: Who) -> IntArray:
+        """Per row of the frame of input `name`, its partner (or holding) as an index of `_names`."""
+        texts, names = self.frames[name][who], self._names(who)
+        return self._once(
+            (name, who), lambda: texts.cast(pl.Enum(names)).to_physical().to_numpy().astype(np.int64)
+        )
+
+    def _pairs(self, name: str, who: Who) -> IntArray:
+        """Per row of the frame of input `name` the number of its pair of home and partner (or holding); ascending in
+        both."""
+        return self.frames[name]["home"].to_numpy() * len(self._names(who)) + self._codes(name, who)
+
+    def _alone(self, name: str, who: Who) -> BoolArray:
+        """Per pair, whether nobody else contributed to its home in the input."""
+        there = np.zeros((self._size, len(self._names(who))), dtype=bool)
+        there.ravel()[self._pairs(name, who)] = True
+        alone: BoolArray = there & (np.count_nonzero(there, axis=1) == 1)[:, None]
+        return alone.ravel()
+
+    def _once(self, what: Hashable, make: Callable[[], T]) -> T:
+        """What several measures ask for, made once."""
+        if what not in self._made:
+            self._made[what] = make()
+        made: T = self._made[what]
+        return made
 
 
-@dataclass(frozen=True)
-class _Taken:
-    """The rows of one input's streams; value and covered are null where the day does not count.
-
-    bases: the starts of the base windows that count, ascending; need: ms.
-    """
-
-    rows: pl.DataFrame
-    bases: list[int]
-    need: int
-
-
-def in_groups(rollups: pl.DataFrame, areas: AreaTree, level: str, wanted: Container[str]) -> pl.DataFrame:
-    """Roll-ups (frame ROLLUP) of the wanted areas of `level`, with the column `group`: UInt32, the index of
-    that area in `areas.groups(level)`. Rows that lie in no wanted area are left out."""
+@lru_cache(maxsize=64)  # of a function without effects: a lane asks for the same groups again and again
+def in_groups(areas: AreaTree, level: str, wanted: frozenset[str]) -> Mapping[str, int]:
+    """Each area that lies in a wanted area of `level`, with the index of that one in `areas.groups(level)`."""
     index = {group: i for i, group in enumerate(areas.groups(level)) if group in wanted}
-    group_of = dict(areas.group_of(level).iter_rows())
-    numbers = [index.get(group_of.get(code, "")) for code in areas.codes]
-    code = rollups["area"].cast(pl.Enum(areas.codes), strict=False).to_physical()
-    group = pl.Series("group", numbers, dtype=pl.UInt32).gather(code)
-    rows = rollups.with_columns(group)
-    return rows.filter(group.is_not_null()) if group.has_nulls() else rows
+    return {area: index[group] for area, group in areas.group_of(level).iter_rows() if group in index}
 
 
-def units(rollups: pl.DataFrame, product: Product, domain: Domain, window: Window) -> Units:
-    """The premises of `product` in `window`. rollups: frame ROLLUP, all base windows of the window; those of
-    several release groups with the column `group` (see `in_groups`)."""
-    if "group" not in rollups.columns:
-        rollups = rollups.with_columns(group=pl.lit(0, pl.UInt32))
-    policy = product.policy
-    taken = {name: _taken(rollups, name, product, domain, window) for name in sorted(policy.inputs)}
-    lines = _numbered({name: _lines(each.rows) for name, each in taken.items()})
-    found = {name: _complete(lines[name], each) for name, each in taken.items()}
+def units(
+    rollups: Rollups,
+    product: Product,
+    domain: Domain,
+    window: Window,
+    groups: Mapping[str, int] | None = None,
+) -> Units:
+    """The premises of `product` in `window`. rollups: all base windows of the window; groups: the index of the
+    release group of each area that is looked at (see `in_groups`); without it all areas are one group."""
+    looks = rollups.looks
+    area, policy = looks.coded("area"), product.policy
+    group_of = [0 if groups is None else groups.get(name, NOWHERE) for name in area.names]
+    within = numbered(looks, np.array(group_of, dtype=np.int64)[area.codes])
+    rows = {name: taken(rollups, within, name, product, domain, window) for name in sorted(policy.inputs)}
+    found = {name: lines(each, within) for name, each in rows.items()}
+    parts = {name: complete(found[name], each, within, looks) for name, each in rows.items()}
     if policy.join == "none":
-        frames = {name: _placed(found[name], _places(lines[name])) for name in found}
-        places = pl.concat([frame.select("home", "premises", *_PLACE) for frame in frames.values()]).unique()
-        eligible = _agreed(places)
-        incomplete = sum(_homes(lines[name]) - _homes(found[name]) for name in found)
-        disputes = [found[name].join(frames[name], on="home", how="anti") for name in found]
-        contested = sum(_homes(dispute) for dispute in disputes)
-    else:
-        every = pl.concat(lines.values()).sort("home")
-        complete = reduce(_only, [each.select("home") for each in found.values()]).unique()
-        eligible = _only(_places(every), complete)
-        frames = {name: _placed(each, eligible) for name, each in found.items()}
-        incomplete = _homes(every) - complete.height
-        disputes = [_only(every, complete).join(eligible, on="home", how="anti")]
-        contested = complete.height - eligible.height
+        return _side_by_side(product, looks, within, found, parts)
+    return _joined(product, looks, within, found, parts)
+
+
+def _joined(
+    product: Product, looks: Looks, within: Numbered, found: dict[str, Lines], parts: dict[str, Parts]
+) -> Units:
+    """A home counts if it is complete in every input, and has one place in all of them together."""
+    home, look, first = (
+        np.concatenate([getattr(each, name) for each in found.values()]) for name in ("home", "look", "first")
+    )
+    everywhere = np.logical_and.reduce([_those(each.home, within) for each in parts.values()])
+    place = _places(home, look, first, looks, within)
+    counting = everywhere & (place[0] != NOWHERE)
+    disputed = everywhere & ~counting
     return Units(
         product,
-        {name: frame.sort(_SORTED) for name, frame in frames.items()},
-        eligible.sort("home").select("premises", *_PLACE),
-        incomplete,
-        contested,
-        tuple(sorted({partner for dispute in disputes for partner in dispute["partner"].unique()})),
+        {name: _frame(each, place, everywhere, looks, within) for name, each in parts.items()},
+        _eligible(place, counting, looks, within),
+        int(np.count_nonzero(_those(home, within) & ~everywhere)),
+        int(np.count_nonzero(disputed)),
+        _partners(look[disputed[home]], looks),
     )
 
 
-def _taken(rollups: pl.DataFrame, name: str, product: Product, domain: Domain, window: Window) -> _Taken:
-    spec = product.policy.inputs[name]
-    mine = (
-        rollups.lazy()
-        .filter(
-            pl.col("window").is_between(window.start, window.end, closed="left"),
-            (pl.col("mask") & (1 << product.bit)) != 0,
-            pl.col("measure") == spec.measure,
-            pl.col("kind") == spec.kind,
-            pl.col("partner").is_in(sorted(spec.partners)),
-        )
-        .with_columns(pl.min_horizontal("covered", pl.col("end") - window.start))
-        .select("window", "end", *_WHO, "point", "net", "partner", "holding", *_PLACE, "value", "covered")
-        .collect()
-    )
-    bases = domain.calendar.bases(window, domain.base)
-    if spec.days is not None:
-        dates = product.references[spec.days]
-        bases = [base for base in bases if domain.calendar.date(base.start) in dates]
-        counts = pl.col("window").is_in([base.start for base in bases])
-        if spec.kind == "register":  # a difference over several dates is none of them
-            counts &= pl.col("covered").is_between(0, pl.col("end") - pl.col("window"))
-        mine = mine.with_columns(pl.when(counts).then(pl.col("value", "covered")))
-    time = sum(base.end - base.start for base in bases)
-    share = product.policy.coverage
-    return _Taken(mine, [base.start for base in bases], -(-time * share.numerator // share.denominator))
-
-
-def _lines(rows: pl.DataFrame) -> pl.DataFrame:
-    """One row per metered line of an input: its totals, and where it was in its earliest base window."""
-    return rows.group_by(*_WHO, "point", "net").agg(
-        pl.col("partner", "holding").first(),
-        pl.col("value", "covered").sum(),
-        pl.col("value").max().alias("peak"),
-        _spans().sum().alias("n"),
-        pl.col("covered").count().alias("seen"),
-        pl.col("window").min().alias("first"),
-        # The fold leaves a line one row per base window, so that there is but one earliest.
-        pl.col(*_PLACE).get(pl.col("window").arg_min()),
+def _side_by_side(
+    product: Product, looks: Looks, within: Numbered, found: dict[str, Lines], parts: dict[str, Parts]
+) -> Units:
+    """Each input by itself; a home counts in all together where the inputs place it alike."""
+    own = {name: _places(each.home, each.look, each.first, looks, within) for name, each in found.items()}
+    whole = {name: _those(each.home, within) for name, each in parts.items()}
+    placed = {name: whole[name] & (own[name][0] != NOWHERE) for name in parts}
+    disputed = {name: whole[name] & ~placed[name] for name in parts}
+    home = np.concatenate([np.flatnonzero(each) for each in placed.values()])
+    area, segment = (np.concatenate([own[n][i][placed[n]] for n in placed]) for i in range(2))
+    unstated = looks.coded("segment").index("")
+    together = places(home, np.zeros_like(home), area, segment, unstated, within.homes)
+    return Units(
+        product,
+        {name: _frame(each, own[name], whole[name], looks, within) for name, each in parts.items()},
+        _eligible(together, together[0] != NOWHERE, looks, within),
+        sum(int(np.count_nonzero(_those(found[name].home, within) & ~whole[name])) for name in parts),
+        sum(int(np.count_nonzero(each)) for each in disputed.values()),
+        _partners(np.concatenate([each.look[disputed[n][each.home]] for n, each in parts.items()]), looks),
     )
 
 
-def _spans() -> pl.Expr:
-    """How many base windows a row's value is of: its own, and those before it that a register's difference covers;
-    0 without a value. Rounded: a day may have 23 or 25 hours."""
-    length = pl.col("end") - pl.col("window")
-    covered = ((pl.col("covered") + length // 2) // length).clip(lower_bound=1)
-    return pl.when(pl.col("value").is_not_null()).then(covered).otherwise(0)
+def _those(homes: IntArray, within: Numbered) -> BoolArray:
+    """Per home, whether it is one of these."""
+    found = np.zeros(within.homes, dtype=bool)
+    found[homes] = True
+    return found
 
 
-def _numbered(lines: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
-    """The lines with the column `home`, ascending: see `Units`."""
-    named = [frame.with_columns(input=pl.lit(name)) for name, frame in lines.items()]
-    every = pl.concat(named).sort("premises")
-    new = (every["premises"] != every["premises"].shift()).fill_null(value=True).to_numpy()
-    group = every["group"].to_numpy().astype(np.int64)
-    home = pl.Series("home", np.cumsum(new) * (1 + group.max(initial=0)) + group)
-    every = every.with_columns(home)
-    if not home.is_sorted():  # a premises in several groups
-        every = every.sort("home")
-    return {name: every.filter(pl.col("input") == name) for name in lines}
+def _places(home: IntArray, look: IntArray, first: IntArray, looks: Looks, within: Numbered) -> _Place:
+    """Per home the codes of its area and segment, as its lines tell them."""
+    area, segment = looks.coded("area"), looks.coded("segment")
+    return places(home, first, area.codes[look], segment.codes[look], segment.index(""), within.homes)
 
 
-def _complete(lines: pl.DataFrame, taken: _Taken) -> pl.DataFrame:
-    """Parts of the complete homes of one input: the columns of its frame without the place."""
-    counted = lines.filter(pl.col("seen") > 0)
-    several = counted["home"].is_duplicated()
-    single = counted.filter(~several & (counted["covered"] >= taken.need)).with_columns(total="value")
-    columns = [*_PART, "value", "total", "peak", "n"]
-    if not several.any():
-        return single.select(columns)
-    more = _several_lines(counted.filter(several), taken)
-    return pl.concat([single.select(columns), more.select(columns)])
+def _partners(look: IntArray, looks: Looks) -> tuple[str, ...]:
+    """The partners of these looks, sorted."""
+    partner = looks.coded("partner")
+    return tuple(partner.names[np.unique(partner.codes[look])])
 
 
-def _several_lines(lines: pl.DataFrame, taken: _Taken) -> pl.DataFrame:
-    """The same of homes with several lines."""
-    homes = lines.select("home", *_WHO).unique("home")
-    # Equal premises have equal hashes: what this filter leaves out belongs to none of them.
-    likely = pl.col("premises").hash().is_in(homes["premises"].hash().implode())
-    known = taken.rows.filter(likely & pl.col("value").is_not_null()).join(homes, on=_WHO)
-    by_base = known.group_by("home", "window").agg(pl.col("value").sum())
-    sizes = by_base.group_by("home").agg(
-        pl.col("value").sum().alias("total"), pl.col("value").max().alias("peak")
+def _frame(parts: Parts, place: _Place, whole: BoolArray, looks: Looks, within: Numbered) -> pl.DataFrame:
+    """The frame of an input (see `Units`): the parts of the homes that are whole and have a place."""
+    kept = np.flatnonzero(whole[parts.home] & (place[0][parts.home] != NOWHERE))
+    holding, partner = looks.coded("holding"), looks.coded("partner")
+    look, home = parts.look[kept], parts.home[kept]
+    order = np.lexsort((partner.codes[look], holding.codes[look], home))
+    look, home, kept = look[order], home[order], kept[order]
+    return pl.DataFrame(
+        [
+            pl.Series("home", home),
+            within.premises[home].alias("premises"),
+            holding.names[holding.codes[look]].alias("holding"),
+            partner.names[partner.codes[look]].alias("partner"),
+            *_placed(place, home, looks),
+            *(pl.Series(n, getattr(parts, n)[kept]) for n in ("value", "total", "peak", "n")),
+        ]
     )
-    last = pl.Series("last", taken.bases, dtype=pl.Int64).search_sorted(known["window"]).cast(pl.Int64)
-    span = pl.int_ranges(last - _spans() + 1, last + 1).alias("base")
-    times = known.select("home", span).explode("base").group_by("home").agg(n=pl.col("base").n_unique())
-    parts = lines.group_by(_PART).agg(pl.col("value", "n").sum(), pl.col("covered").min())
-    covered = parts.group_by("home").agg(pl.col("covered").sum())
-    whole = covered.filter(pl.col("covered") >= taken.need)
-    totals = sizes.join(times.cast({"n": pl.Int64}), on="home")
-    return _only(parts.filter(pl.col("n") > 0).drop("n"), whole).join(totals, on="home")
 
 
-def _places(lines: pl.DataFrame) -> pl.DataFrame:
-    """(home, premises, area, segment) of each home in its earliest base window; a contested home has none.
-    lines: sorted by home."""
-    unstated = lines["segment"] == ""
-    stated = lines.filter(~unstated)
-    lines = _earliest(lines)
-    if unstated.any() and stated.height:
-        # A home of which several segments are stated becomes several rows: contested.
-        segments = _earliest(stated).select("home", "segment").unique()
-        lines = lines.drop("segment").join(segments, on="home", how="left", maintain_order="left")
-        lines = lines.with_columns(pl.col("segment").fill_null(""))
-    home, area, segment = (lines[name] for name in ("home", *_PLACE))
-    again = (home == home.shift()).fill_null(value=False)
-    contested = home.filter(again & ((area != area.shift()) | (segment != segment.shift())))
-    placed = lines.filter(~again).select("home", "premises", *_PLACE)
-    return placed.filter(~placed["home"].is_in(contested.implode())) if len(contested) else placed
+def _eligible(place: _Place, counting: BoolArray, looks: Looks, within: Numbered) -> pl.DataFrame:
+    home = np.flatnonzero(counting)
+    return pl.DataFrame([within.premises[home].alias("premises"), *_placed(place, home, looks)])
 
 
-def _earliest(lines: pl.DataFrame) -> pl.DataFrame:
-    """Of each home the lines that began first."""
-    if lines["first"].n_unique() < 2:
-        return lines
-    return lines.filter(pl.col("first") == pl.col("first").min().over("home"))
-
-
-def _agreed(places: pl.DataFrame) -> pl.DataFrame:
-    """One place of each home that inputs place alike. places: (home, premises, area, segment), each once."""
-    areas = places.select("home", "area").unique()
-    elsewhere = areas.filter(pl.col("home").is_duplicated())["home"]
-    named = places.filter(pl.col("segment") != "")["home"]
-    kept = places.filter((pl.col("segment") != "") | ~pl.col("home").is_in(named.implode()))
-    return kept.filter(~pl.col("home").is_duplicated() & ~pl.col("home").is_in(elsewhere.implode()))
-
-
-def _placed(parts: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
-    """`parts` with area and segment; homes that have none are left out."""
-    return parts.join(places.select("home", *_PLACE), on="home")
-
-
-def _only(frame: pl.DataFrame, homes: pl.DataFrame) -> pl.DataFrame:
-    return frame.join(homes.select("home"), on="home", how="semi", maintain_order="left")
-
-
-def _homes(frame: pl.DataFrame) -> int:
-    return frame["home"].n_unique()
+def _placed(place: _Place, home: IntArray, looks: Looks) -> tuple[pl.Series, pl.Series]:
+    """Area and segment of these homes."""
+    area, segment = looks.coded("area"), looks.coded("segment")
+    return area.names[place[0][home]].alias("area"), segment.names[place[1][home]].alias("segment")
 
 
 def _meets(condition: Condition, factor: int) -> pl.Expr:

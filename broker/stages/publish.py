@@ -50,6 +50,8 @@ class Publisher:
         """Records of all release groups of this lane, in their order, and what was decided in each."""
         if due.abandoned:
             return [self._abandoned(due)], []
+        if not any(map(self._mine, range(len(self._areas.groups(due.product.group_level))))):
+            return [], []  # a territory may have more lanes than release groups
         out: list[Out] = []
         summaries = []
         found = counted(due, self._areas, self._mine)
@@ -173,8 +175,8 @@ def counted(due: Due, areas: AreaTree, wanted: Callable[[int], bool] = lambda _:
     """The premises of the wanted release groups."""
     level = due.product.group_level
     groups = {index: group for index, group in enumerate(areas.groups(level)) if wanted(index)}
-    rollups = in_groups(due.rollups, areas, level, set(groups.values()))
-    return Counted(groups, units(rollups, due.product, due.domain, due.window))
+    inside = in_groups(areas, level, frozenset(groups.values()))
+    return Counted(groups, units(due.rollups, due.product, due.domain, due.window, inside))
 
 
 def decided(due: Due, areas: AreaTree, keys: Keys, found: Counted) -> Iterator[tuple[int, Decision]]:

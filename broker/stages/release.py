@@ -68,6 +68,7 @@ class ReleaseLane:
         self._publisher = Publisher(partition, lanes, areas, codec, keys, sealer)
         self._windows = OpenWindows(lanes, self._with_streams)
         self._control = b""
+        self._canonical = rfc8785.dumps("")
         self._control_read = 0
         self._position = 0
         self._plan = Plan({}, areas)
@@ -99,8 +100,8 @@ class ReleaseLane:
         for batch in await self._reader.poll([self._source], most=MOST_RECORDS, wait_ms=WAIT_MS):
             records = list(zip(batch.offsets, batch.keys, batch.values, strict=True))
             while records:
-                taken, look = await asyncio.to_thread(self._take, records)
-                if look:
+                taken, closing = await asyncio.to_thread(self._take, records)
+                if closing:
                     await self._close(records[taken - 1][0] + 1)
                 records = records[taken:]
             self._telemetry.release_lane(self._partition, self._plan, self._windows)
@@ -110,9 +111,10 @@ class ReleaseLane:
     # -- folding --------------------------------------------------------------------------------------
 
     def _take(self, records: Sequence[tuple[int, bytes | None, bytes | None]]) -> tuple[int, bool]:
-        """Takes records up to the first after which closing must be looked at: how many, and whether it must."""
+        """Takes records up to the first after which a window closes: how many, and whether one does."""
         for taken, (offset, key, value) in enumerate(records, 1):
-            if self._apply(offset, key, value) or offset + 1 == self._position:
+            moved = self._apply(offset, key, value) or offset + 1 == self._position
+            if moved and self._windows.may_close():
                 return taken, True
         return len(records), False
 
@@ -144,6 +146,7 @@ class ReleaseLane:
         """read: the control topic's offset that the plan is of; a lane that is behind brings no old one back."""
         if body != self._control and read >= self._control_read:
             self._control, self._control_read = body, read
+            self._canonical = rfc8785.dumps(body.decode())
             control = ControlState.load(body)
             self._plan, left_out = control.plan(self._areas, self._timezone)
             self._windows.set_plan(self._plan, offset)
@@ -172,9 +175,7 @@ class ReleaseLane:
         body = unseal(
             record["body"], secret, topic=topic, partition=partition, key=key, policies=header["policies"]
         )
-        rows = frame(body, categories=True)
-        numbered = self._windows.numbered(domain, rows, "mask", header["products"], offset)
-        self._windows.fold(domain, window, numbered, offset)
+        self._windows.fold(domain, window, body, offset, header["products"])
 
     def _with_streams(self, rows: pl.DataFrame, window: int) -> pl.DataFrame:
         return rows.join(self._streams, on="topic", how="inner", maintain_order="left").select(
@@ -279,12 +280,13 @@ class ReleaseLane:
 
     def _ledger_row(self, position: int) -> Out:
         state: dict[str, Any] = {
-            "control": self._control.decode(),
             "control_read": self._control_read,
             "position": position,
             "windows": self._windows.snapshot(),
         }
-        record = {"kind": "closed", "domain": "", "body": rfc8785.dumps(state)}
+        # The control state is long, mostly the same, and its name the first: it is not made canonical anew each time.
+        body = b'{"control":' + self._canonical + b"," + rfc8785.dumps(state)[1:]
+        record = {"kind": "closed", "domain": "", "body": body}
         return Out(LEDGER, self._partition, b"closed", self._codec.encode("ledger-row", record))
 
     # -- after a restart ------------------------------------------------------------------------------

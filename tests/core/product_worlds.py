@@ -12,6 +12,7 @@ from broker.core.condition import Condition
 from broker.core.plan import Product
 from broker.core.policy import Input, Policy
 from broker.core.products import Units, units
+from broker.core.rollups import Rollups
 
 DAYS = 5
 WINDOW = Window(0, DAYS * DAY)
@@ -50,7 +51,7 @@ def product(
 
 
 def of(rows: list[Row], what: Product | None = None, window: Window = WINDOW) -> Units:
-    return units(rollups(rows), what or product(inputs=("energy",)), domain(), window)
+    return units(Rollups.of(rollups(rows)), what or product(inputs=("energy",)), domain(), window)
 
 
 def water(day: int, point: str, value: int, **fields: Any) -> Row:

@@ -162,10 +162,10 @@ def test_a_longer_window_holds_every_base_window_whole() -> None:
     sent = [chunk(use("a1", hour, hour, mask=3), use("b2", hour, 1, mask=3)) for hour in range(23, -1, -1)]
     found = closed(plan_of(**TWO), *sent, *marks(24))
     (daily,) = due(found, "daily")
-    assert sorted(daily.rollups["window"].unique()) == [START + hour * HOUR for hour in range(24)]
-    assert totals(daily.rollups, 0) == {"energy-a": sum(range(24)), "energy-b": 24}
+    assert sorted(daily.rollups.frame()["window"].unique()) == [START + hour * HOUR for hour in range(24)]
+    assert totals(daily.rollups.frame(), 0) == {"energy-a": sum(range(24)), "energy-b": 24}
     for hour, each in enumerate(due(found, "hourly")):
-        assert totals(each.rollups, 1) == {"energy-a": hour, "energy-b": 1}
+        assert totals(each.rollups.frame(), 1) == {"energy-a": hour, "energy-b": 1}
 
 
 def test_the_day_when_clocks_go_forward_is_complete_after_23_hours() -> None:
@@ -213,7 +213,7 @@ def test_release_without_says_who_is_left_out_and_none_of_its_rows_count() -> No
     (only,) = found.due
     assert not only.abandoned
     assert [stream.topic for stream in only.left_out] == ["in.energy-b.electricity"]
-    assert totals(only.rollups) == {"energy-a": 100}
+    assert totals(only.rollups.frame()) == {"energy-a": 100}
 
 
 def test_one_stalled_hour_leaves_the_stream_out_of_the_whole_day_and_of_no_other() -> None:
@@ -222,9 +222,9 @@ def test_one_stalled_hour_leaves_the_stream_out_of_the_whole_day_and_of_no_other
     sent = [chunk(use("a1", hour, mask=3), use("b2", hour, mask=3)) for hour in range(48)]
     found = closed(plan, *sent, *marks(5), *given_up(6), *marks(48))
     first, second = due(found, "daily")
-    assert totals(first.rollups, 0) == {"energy-a": 2400}
+    assert totals(first.rollups.frame(), 0) == {"energy-a": 2400}
     assert [stream.partner for stream in first.left_out] == ["energy-b"]
-    assert totals(second.rollups, 0) == {"energy-a": 2400, "energy-b": 2400}
+    assert totals(second.rollups.frame(), 0) == {"energy-a": 2400, "energy-b": 2400}
     assert second.left_out == ()
     out = [each.window.start for each in due(found, "hourly") if each.left_out]
     assert out == [START + 5 * HOUR]
@@ -257,15 +257,17 @@ def test_a_home_that_withdraws_late_in_the_day_is_gone_from_the_whole_day() -> N
     log = [*sent, *marks(20), retraction("a1", 3), *marks(24)]
     found = closed(plan_of(**TWO), *log)
     (daily,) = due(found, "daily")
-    assert totals(daily.rollups, 0) == {"energy-a": 2400}
-    assert [totals(each.rollups, 1)["energy-a"] for each in due(found, "hourly")] == [200] * 20 + [100] * 4
+    assert totals(daily.rollups.frame(), 0) == {"energy-a": 2400}
+    assert [totals(each.rollups.frame(), 1)["energy-a"] for each in due(found, "hourly")] == [200] * 20 + [
+        100
+    ] * 4
 
 
 def test_a_retraction_reaches_only_its_products() -> None:
     log = [*(chunk(use("a1", hour, mask=3)) for hour in range(24)), retraction("a1", 1), *marks(24)]
     found = closed(plan_of(**TWO), *log)
-    assert totals(due(found, "daily")[0].rollups, 0) == {}
-    assert totals(due(found, "hourly")[0].rollups, 1) == {"energy-a": 100}
+    assert totals(due(found, "daily")[0].rollups.frame(), 0) == {}
+    assert totals(due(found, "hourly")[0].rollups.frame(), 1) == {"energy-a": 100}
 
 
 def test_a_retraction_reaches_only_what_precedes_it() -> None:
@@ -279,7 +281,7 @@ def test_what_follows_a_retraction_counts_although_its_window_had_closed_roll_up
     sent = [chunk(use("a1", hour)) for hour in range(24)]
     log = [*sent[:4], *marks(4), retraction("a1"), *sent[4:], *marks(24)]
     (daily,) = due(closed(plan_of(daily=BY_DAY), *log), "daily")
-    assert totals(daily.rollups) == {"energy-a": 2000}
+    assert totals(daily.rollups.frame()) == {"energy-a": 2000}
 
 
 def test_a_retraction_from_a_moment_leaves_what_lies_before() -> None:
@@ -287,7 +289,7 @@ def test_a_retraction_from_a_moment_leaves_what_lies_before() -> None:
     (daily,) = due(
         closed(plan_of(daily=BY_DAY), *log, retraction("a1", 1, START + 6 * HOUR), *marks(24)), "daily"
     )
-    assert totals(daily.rollups) == {"energy-a": 600}
+    assert totals(daily.rollups.frame()) == {"energy-a": 600}
 
 
 def test_retractions_are_kept_only_while_a_row_before_them_is_open() -> None:
@@ -305,13 +307,13 @@ def test_retractions_are_kept_only_while_a_row_before_them_is_open() -> None:
         kept.append(len(windows._books["housing"].retractions))
     assert kept == [1] * 12  # the last one follows the rows of the next hour
     (daily,) = due(list(play(windows, marks(24), 200)), "daily")
-    assert totals(daily.rollups) == {"energy-a": 1300}
+    assert totals(daily.rollups.frame()) == {"energy-a": 1300}
 
 
 def test_a_retraction_after_the_closing_mark_changes_no_release() -> None:
     log = [chunk(use("a1", 0)), *marks(1), retraction("a1"), *marks(2)]
     first, _ = closed(plan_of(**ONE), *log)
-    assert totals(first.due[0].rollups) == {"energy-a": 100}
+    assert totals(first.due[0].rollups.frame()) == {"energy-a": 100}
 
 
 # -- another plan -------------------------------------------------------------------------------------
@@ -334,12 +336,12 @@ def test_a_product_that_comes_when_its_windows_have_begun_begins_with_the_next(a
     first, rest = [*marks(24)], [chunk(use("a1", hour, mask=7)) for hour in range(24, 48)]
     found = closed(before, *log, *first, *rest, *marks(48))
     (alpha,), (today, tomorrow) = due(found, "alpha"), due(found, "middle")
-    assert (alpha.window.start, totals(alpha.rollups, alpha.product.bit)) == (
+    assert (alpha.window.start, totals(alpha.rollups.frame(), alpha.product.bit)) == (
         START + 24 * HOUR,
         {"energy-a": 2400},
     )
-    assert totals(today.rollups, today.product.bit) == {"energy-a": 600, "energy-b": 6}
-    assert totals(tomorrow.rollups, tomorrow.product.bit) == {"energy-a": 2400}
+    assert totals(today.rollups.frame(), today.product.bit) == {"energy-a": 600, "energy-b": 6}
+    assert totals(tomorrow.rollups.frame(), tomorrow.product.bit) == {"energy-a": 2400}
     hours = [(each.window.start - START) // HOUR for each in due(found, "zeta")]
     assert hours == list(range(max(4, ahead), 48))
 
@@ -347,7 +349,7 @@ def test_a_product_that_comes_when_its_windows_have_begun_begins_with_the_next(a
 def test_a_product_that_goes_takes_its_bits_along() -> None:
     before, after = plan_of(alpha=BY_DAY, middle=BY_DAY), plan_of(middle=BY_DAY)
     (middle,) = due(changed_midway(before, after), "middle")
-    assert totals(middle.rollups, middle.product.bit) == {}
+    assert totals(middle.rollups.frame(), middle.product.bit) == {}
 
 
 def test_a_domain_that_goes_and_comes_back_with_others_gives_them_nothing() -> None:
@@ -360,7 +362,7 @@ def test_a_product_that_comes_back_after_its_removal_gets_nothing_that_was_read_
     """Nobody told it of a withdrawal meanwhile."""
     plan = plan_of(hourly=HOURLY)
     log = [chunk(use("a1", 9)), ("plan", plan_of()), ("plan", plan), chunk(use("b2", 9)), *marks(10)]
-    assert totals(closed(plan, *log)[-1].due[0].rollups) == {"energy-b": 100}
+    assert totals(closed(plan, *log)[-1].due[0].rollups.frame()) == {"energy-b": 100}
 
 
 def test_what_was_read_under_another_policy_of_the_name_counts_for_nothing() -> None:
@@ -370,7 +372,7 @@ def test_what_was_read_under_another_policy_of_the_name_counts_for_nothing() -> 
         chunk(use("b2", 9)),
         *marks(10),
     ]
-    assert totals(closed(plan_of(hourly=HOURLY), *log)[-1].due[0].rollups) == {"energy-b": 100}
+    assert totals(closed(plan_of(hourly=HOURLY), *log)[-1].due[0].rollups.frame()) == {"energy-b": 100}
 
 
 def test_a_product_that_waits_finds_what_was_read_for_it_when_it_runs_again() -> None:
@@ -381,13 +383,13 @@ def test_a_product_that_waits_finds_what_was_read_for_it_when_it_runs_again() ->
         waits = replace(plan_of(**others), waiting=tuple(plan_of(alpha=BY_DAY).domains.values()))
         log = [*sent, *marks(4), ("plan", waits), retraction("a2", 2 if others else 1), *marks(5)]
         (alpha,) = due(closed(plan, *log, ("plan", plan), *marks(24)), "alpha")
-        assert totals(alpha.rollups, alpha.product.bit) == {"energy-a": 600}
+        assert totals(alpha.rollups.frame(), alpha.product.bit) == {"energy-a": 600}
 
 
 def test_a_retraction_made_under_another_plan_reaches_the_same_products() -> None:
     before, after = plan_of(middle=BY_DAY), plan_of(alpha=BY_DAY, middle=BY_DAY)
     (middle,) = due(changed_midway(before, after, [retraction("a1")]), "middle")
-    assert totals(middle.rollups, middle.product.bit) == {"energy-b": 6}
+    assert totals(middle.rollups.frame(), middle.product.bit) == {"energy-b": 6}
 
 
 def test_the_same_plan_again_changes_nothing() -> None:

@@ -151,7 +151,7 @@ def test_a_stream_that_was_left_out_stays_left_out_after_a_restart() -> None:
         again.add_rollup("housing", each.window.start, each.rollup)
     (daily,) = due(list(play(again, [*sent[6:], *marks(24)], 10)), "daily")
     assert [stream.partner for stream in daily.left_out] == ["energy-b"]
-    assert totals(daily.rollups) == {"energy-a": 2400}
+    assert totals(daily.rollups.frame()) == {"energy-a": 2400}
 
 
 def test_a_successor_takes_nothing_that_was_read_before_a_product_was_removed_and_came_back() -> None:
@@ -202,4 +202,4 @@ def test_pieces_of_one_roll_up_come_back_as_one() -> None:
     for row in range(2):
         windows.add_rollup("housing", START, found.rollup[row])
     (daily,) = due(list(play(windows, marks(24))), "daily")
-    assert plain(daily.rollups) == plain(found.rollup)
+    assert plain(daily.rollups.frame()) == plain(found.rollup)

@@ -7,7 +7,6 @@ from collections import defaultdict
 from fractions import Fraction
 from typing import Any
 
-import polars as pl
 from fold_worlds import AREAS, DAY, SEGMENTS, Row, domain, rollup, rollups
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -17,6 +16,7 @@ from broker.core.calendar import HOUR, Calendar, Window
 from broker.core.plan import Product
 from broker.core.policy import Count, Sum
 from broker.core.products import Units, units
+from broker.core.rollups import Rollups
 
 # -- the definition, by loops ---------------------------------------------------------------------------
 
@@ -311,7 +311,7 @@ def test_days_are_those_of_the_local_calendar() -> None:
     what = product(inputs=("energy",), coverage="1", days=frozenset({calendar.date(day.start)}))
     rows = [rollup(0, "e1", 5, window=day.start, end=day.end)]
     month = calendar.window("P1M", day.start)
-    assert units(rollups(rows), what, domain(timezone="Europe/Paris"), month).eligible.height == 1
+    assert units(Rollups.of(rollups(rows)), what, domain(timezone="Europe/Paris"), month).eligible.height == 1
 
 
 def test_feed_in_counts_with_its_sign() -> None:
@@ -329,8 +329,8 @@ def test_hours_fold_and_join_to_a_day_of_23_hours() -> None:
     ]
     hourly = domain(base="PT1H", timezone="Europe/Paris")
     whole = product(inputs=("energy",), coverage="1")
-    assert units(rollups(rows), whole, hourly, day).frames["energy"]["value"].to_list() == [23]
-    assert units(rollups(rows[1:]), whole, hourly, day).eligible.is_empty()
+    assert units(Rollups.of(rollups(rows)), whole, hourly, day).frames["energy"]["value"].to_list() == [23]
+    assert units(Rollups.of(rollups(rows[1:])), whole, hourly, day).eligible.is_empty()
 
 
 def test_nothing_gives_nothing_that_still_has_its_columns() -> None:
@@ -338,6 +338,6 @@ def test_nothing_gives_nothing_that_still_has_its_columns() -> None:
         n=Count(kind="count"), j=Count(kind="count", where=where(energy="sum < 5", water="sum < 5"))
     )
     result = of([], what)
-    assert result.eligible.schema == {"premises": pl.Binary, "area": pl.String, "segment": pl.String}
+    assert result.eligible.columns == ["premises", "area", "segment"]
     assert result.contributions_of("n").is_empty()
     assert result.candidates("j").is_empty()

@@ -13,6 +13,7 @@ from broker.core.errors import ProgrammerError
 from broker.core.fold import roll_up
 from broker.core.policy import Count, Mean, Sum
 from broker.core.products import units
+from broker.core.rollups import Rollups
 
 
 @pytest.mark.parametrize("stat", ["sum", "mean", "max"])
@@ -89,7 +90,7 @@ def test_what_the_fold_gives_the_products_take() -> None:
         row(h, value=h + 5, partner="w", point=name("w1")) for h in (0, 24)
     ]
     rolled = roll_up(frame(rows), domain(), TODAY)
-    result = units(rolled, product(coverage="1"), domain(), TODAY)
+    result = units(Rollups.of(rolled), product(coverage="1"), domain(), TODAY)
     assert {key: part["value"].to_list() for key, part in result.frames.items()} == {
         "energy": [48],
         "water": [24],

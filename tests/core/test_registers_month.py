@@ -27,6 +27,7 @@ from broker.core.admission import NO_MARK
 from broker.core.calendar import Window
 from broker.core.fold import roll_up
 from broker.core.products import Units, units
+from broker.core.rollups import Rollups
 
 MARCH = Window(ms("2026-03-01 00:00"), ms("2026-04-01 00:00"))  # of 31 days, one of 23 hours
 Meter = dict[int, int]  # moment -> what the meter showed
@@ -58,7 +59,7 @@ def month(
     )
     bases = domain.calendar.bases(MARCH, "P1D")
     rolled = [roll_up(contributions.filter(pl.col("window") == b.start), domain, b) for b in bases]
-    return units(pl.concat(rolled), domain.products[0], domain, MARCH)
+    return units(Rollups.of(pl.concat(rolled)), domain.products[0], domain, MARCH)
 
 
 def in_order(meters: dict[str, Meter]) -> list[tuple[int, str, int]]:

@@ -143,7 +143,7 @@ def outcome(closed: Closed) -> Outcome:
         (
             due.product.name,
             due.window,
-            plain(due.rollups),
+            plain(due.rollups.frame()),
             tuple(stream.topic for stream in due.left_out),
             due.abandoned,
         )

@@ -17,6 +17,7 @@ from broker.core.products import units
 from broker.core.readings import check
 from broker.core.references import read_references
 from broker.core.release import Decision, decide
+from broker.core.rollups import Rollups
 from broker.core.sites import SiteTable
 from broker.edge.data import data_folder
 from broker.sim import World
@@ -103,7 +104,7 @@ def release(done: Ingested, product: str, window: Window) -> list[Decision]:
     for index, group in enumerate(groups):
         mine = done.contributions.filter(pl.col("group") == index)
         rolled = [roll_up(mine.filter(pl.col("window") == base.start), domain, base) for base in bases]
-        found_units = units(pl.concat(rolled), found, domain, window)
+        found_units = units(Rollups.of(pl.concat(rolled)), found, domain, window)
         decisions.append(
             decide(found, domain, done.plan.areas, window, group, units=found_units, rounding_key=b"r" * 32)
         )

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import reduce
 from typing import Final
 
 import numpy as np
@@ -22,7 +21,7 @@ from broker.core.disclosure import joint, linked, primary, rounding, secondary
 from broker.core.disclosure.figures import Figures, figures
 from broker.core.disclosure.table import BoolArray, IntArray, Table, build
 from broker.core.policy import Count, Mean, Policy, Ratio, Sum, unit_divisor
-from broker.core.products import Units, Who
+from broker.core.products import Units
 
 Reasons = dict[int, tuple[str, ...]]  # by cell; those without are safe by themselves
 
@@ -163,7 +162,9 @@ class Decider:
     def _readers(self, contributions: pl.DataFrame) -> pl.DataFrame | None:
         """The contributions with the partners that may read the release in the place of their holdings, None
         where that changes nothing: a holding's only partner is the holding."""
-        pairs = contributions.select("partner", "holding").unique()
+        if not self._units.sisters:
+            return None
+        pairs = contributions.select("partner", "holding").unique().cast(pl.String)
         sisters = pairs.filter(pairs["holding"].is_duplicated())["partner"].unique()
         if "public" not in self._policy.recipients:
             sisters = sisters.filter(sisters.is_in(self._policy.recipients))
@@ -178,31 +179,21 @@ class Decider:
     ) -> Iterator[dict[int, list[str]]]:
         margin = self._policy.disclosure.insider_margin
         if len(measure.where) > 1:
-            yield joint.findings(self._unknown_candidates(name, measure, "partner"), table, margin)
-            yield joint.findings(self._unknown_candidates(name, measure, "holding"), table, margin, "holding")
+            yield joint.findings(self._units.unknown_candidates(name), table, margin)
+            if self._units.sisters:  # a holding with one partner knows what that one knows
+                together = self._units.unknown_candidates(name, "holding")
+                yield joint.findings(self._of_several(measure, together), table, margin, "holding")
         elif measure.where:
             (condition,) = measure.where
             parts = self._units.frames[condition]
             yield joint.single_condition(parts, contributions["home"], table, margin)
 
-    def _unknown_candidates(self, name: str, measure: Count | Sum, who: Who) -> pl.DataFrame:
-        """Each partner's (or holding's) candidates, less the homes of which it alone has every condition's
-        readings.
-
-        Those it knows anyway (a municipal utility of water and energy): what it must not learn is the
-        others'. A holding with one partner knows what that one knows, and is left out.
-        """
+    def _of_several(self, measure: Count | Sum, candidates: pl.DataFrame) -> pl.DataFrame:
+        """The candidates of holdings that have several partners in the measure's conditions."""
         frames = [self._units.frames[condition] for condition in measure.where]
-        candidates = self._units.candidates(name, who)
-        if who == "holding":
-            pairs = pl.concat([frame.select("holding", "partner") for frame in frames]).unique()
-            several = pairs.filter(pairs["holding"].is_duplicated())["holding"]
-            candidates = candidates.filter(pl.col("holding").is_in(several.implode()))
-        alone = [
-            frame.select("home", who).unique().filter(~pl.col("home").is_duplicated()) for frame in frames
-        ]
-        known = reduce(lambda left, right: left.join(right, on=["home", who], how="semi"), alone)
-        return candidates.join(known, on=["home", who], how="anti")
+        pairs = pl.concat([frame.select("holding", "partner") for frame in frames]).unique()
+        several = pairs.filter(pairs["holding"].is_duplicated())["holding"]
+        return candidates.filter(pl.col("holding").is_in(several.implode()))
 
     def _waived(self, name: str, measure: Count | Sum, table: Table, holdings: list[str]) -> BoolArray | None:
         """Cells × holdings: where a waiver covers the measure's cells.

@@ -121,14 +121,14 @@ class Table:
         return self._owners[order], np.searchsorted(self.members[order], np.arange(self.cells.height))
 
     @cached_property
-    def _grid(self) -> tuple[pl.Enum, pl.Enum, IntArray]:
+    def _grid(self) -> tuple[dict[str, int], dict[str, int], IntArray]:
         """Areas, segments, and the atom of each pair; -1, also as the last of either, for none."""
         areas = {area: i for i, area in enumerate(sorted({area for area, _ in self.places}))}
         segments = {segment: i for i, segment in enumerate(sorted({segment for _, segment in self.places}))}
         grid = np.full((len(areas) + 1, len(segments) + 1), -1, dtype=np.int64)
         for (area, segment), atom in self.places.items():
             grid[areas[area], segments[segment]] = atom
-        return pl.Enum(list(areas)), pl.Enum(list(segments)), grid
+        return areas, segments, grid
 
 
 def build(
@@ -202,9 +202,12 @@ def _fixed(numbers: list[int]) -> IntArray:
     return array
 
 
-def _codes(texts: pl.Series, names: pl.Enum) -> IntArray:
-    """Per text its index in `names`, -1 for others."""
-    return texts.cast(names, strict=False).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+def _codes(texts: pl.Series, names: dict[str, int]) -> IntArray:
+    """Per text its number in `names`, -1 for others."""
+    known = texts.dtype if isinstance(texts.dtype, pl.Enum) else pl.Enum(texts.unique().cast(pl.String))
+    codes = np.array([names.get(name, -1) for name in known.categories.to_list()], dtype=np.int64)
+    of_text: IntArray = codes[texts.cast(known).to_physical().to_numpy()]
+    return of_text
 
 
 def _homes(area: str, segment: str, chain: Sequence[str], inner: bool) -> set[tuple[str, str, bool]]:
