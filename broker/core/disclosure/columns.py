@@ -208,13 +208,15 @@ class Decider:
             columns |= {measure.input, self._policy.inputs[measure.input].measure}
         levels = self._policy.areas.levels
         below = dict(zip(levels[1:], levels, strict=False))
-        area = pl.when(~pl.col("hidden")).then("area")
-        level = pl.when("hidden").then(pl.col("level").replace(below)).otherwise("level")
         waived = np.zeros((table.cells.height, len(holdings)), dtype=bool)
         for waiver in self._policy.disclosure.waivers:
             if waiver.column in columns and waiver.holding in holdings:
-                named = area.is_in(waiver.areas) | level.is_in(waiver.areas)
-                covered = table.cells.select(named.fill_null(value=False)).to_series().to_numpy()
+                covered = [
+                    below.get(level, level) in waiver.areas
+                    if hidden
+                    else area in waiver.areas or level in waiver.areas
+                    for area, level, _, hidden in table.names
+                ]
                 waived[covered, holdings.index(waiver.holding)] = True
         return waived
 
@@ -250,11 +252,11 @@ class Decider:
         key = (id(table), group, membership.tobytes(), unsafe.tobytes(), premises.tobytes())
         if key not in self._patterns:
             rank = {level: i for i, level in enumerate(self._policy.areas.levels)}
-            names = table.cells[cells].select("area", "level", "segment", "hidden").rows()
+            names = [table.names[cell] for cell in cells.tolist()]
             order = sorted(
-                (area != group, -int(premises[m, i]), rank[level], area, segment, m * len(cells) + i)
-                for m in range(len(block))
-                for i, (area, level, segment, hidden) in enumerate(names)
+                (area != group, -n, rank[level], area, segment, m * len(cells) + i)
+                for m, counts in enumerate(premises.tolist())
+                for i, ((area, level, segment, hidden), n) in enumerate(zip(names, counts, strict=True))
                 if not hidden and not unsafe[m, i]
             )
             candidates = np.array([row[-1] for row in order], dtype=np.int64)

@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from broker.core.disclosure.table import BoolArray, IntArray, Table
+from broker.core.disclosure.table import BoolArray, IntArray, Table, coded
 from broker.core.errors import ProgrammerError
 
 _WORD = 62  # holdings per mask word: a mask stays a positive int64
@@ -139,8 +139,10 @@ def figures(rows: pl.DataFrame, table: Table, *, counting: bool, depth: int) -> 
 def _parts(rows: pl.DataFrame, table: Table, counting: bool) -> _Rows:
     atom = table.locate(rows)
     inside = np.flatnonzero(atom >= 0)
-    names: list[str] = sorted(rows["holding"].unique())
-    codes = rows["holding"].cast(pl.Enum(names)).to_physical().cast(pl.Int64).to_numpy()
+    every, codes = coded(rows["holding"])
+    there = np.flatnonzero(np.bincount(codes, minlength=len(every)))
+    names = [every[code] for code in there.tolist()]
+    codes = np.searchsorted(there, codes)
     atom, holding, home = atom[inside], codes[inside], rows["home"].to_numpy()[inside]
     value = np.ones_like(home) if counting else rows["value"].to_numpy()[inside]
     # Before the first sum, which could wrap; floats are close enough for that.
@@ -209,9 +211,9 @@ def _by_holding(table: Table, atom: IntArray, holding: IntArray, values: IntArra
 def _largest_of_cells(table: Table, atom: IntArray, kind: IntArray, size: IntArray, depth: int) -> Largest:
     """Of each atom and kind the largest, spread over the atom's cells: at least the `depth` largest of each
     cell and kind are among them."""
-    order = np.lexsort((-size, kind, atom))
-    atom, kind, size = atom[order], kind[order], size[order]
-    kept = _place_in_run(atom, kind) < depth
+    group = atom * (1 + kind.max(initial=0)) + kind
+    order = np.lexsort((-size, group))
+    kept = order[_place_in_run(group[order]) < depth]
     row, cell = table.spread(atom[kept])
     return _largest(cell, kind[kept][row], size[kept][row])
 
@@ -228,9 +230,9 @@ def _begins(values: NDArray[Any]) -> BoolArray:
     return begins
 
 
-def _place_in_run(*keys: IntArray) -> IntArray:
-    """Of each row, how many rows with the same keys come before it; equal keys stand together."""
-    begins = np.logical_or.reduce([_begins(key) for key in keys])
+def _place_in_run(keys: IntArray) -> IntArray:
+    """Of each row, how many rows with the same key come before it; equal keys stand together."""
+    begins = _begins(keys)
     start = np.flatnonzero(begins)
     here = np.arange(len(begins), dtype=np.int64)
     return here - np.repeat(start, np.diff(np.append(start, len(begins))))

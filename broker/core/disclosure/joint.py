@@ -93,10 +93,12 @@ def _short(
     margin: int,
 ) -> None:
     """Add a reason wherever there is somebody of whom too few count, or too few do not; cells × names."""
-    unsafe = asked & (yes + no > 0) & (np.minimum(yes, no) < margin)
-    for cell, which in np.argwhere(unsafe).tolist():
+    unsafe = np.nonzero(asked & (yes + no > 0) & (np.minimum(yes, no) < margin))
+    for cell, which, counted, others in zip(
+        *(each.tolist() for each in (*unsafe, yes[unsafe], no[unsafe])), strict=True
+    ):
         found = reasons.setdefault(cell, [])
-        for count, what in ((yes[cell, which], "counted"), (no[cell, which], "not counted")):
+        for count, what in ((counted, "counted"), (others, "not counted")):
             reason = f"insider_margin:{names[which]}:{count}<{margin} {what}"
             if count < margin and reason not in found:
                 found.append(reason)

@@ -145,9 +145,9 @@ def _seen(conditions: _Conditions, units: Units, table: Table) -> dict[str, set[
         above = pl.sum_horizontal(
             (~units.meets(statistic.input, below)).cast(pl.Int64) for below in cuts.values()
         )
-        here = (
-            units.frames[statistic.input].unique("home").select("home", "area", "segment", above.alias(name))
-        )
+        frame = units.frames[statistic.input]
+        _, first = np.unique(frame["home"].to_numpy(), return_index=True)
+        here = frame[first].select("home", "area", "segment", above.alias(name))
         homes = here if homes is None else homes.join(here.select("home", name), on="home")
     assert homes is not None
     group_of = table.cells["group"].gather(table.members[table.starts[:-1]])

@@ -47,6 +47,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Final
 
 import numpy as np
 
@@ -54,6 +55,7 @@ from broker.core.disclosure.figures import Figures, Largest
 from broker.core.disclosure.table import BoolArray, IntArray
 
 Finding = tuple[int, str, Fraction]  # cell, reason, level
+_NONE: Final = Fraction(0)
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ def judge(
 
 
 def _verdict(findings: list[tuple[str, Fraction]], weight: int) -> Verdict:
-    level = max(Fraction(weight, 10), *(level for _, level in findings)) if weight else Fraction(0)
+    own = [level for _, level in findings if level]  # most are 0, and comparing Fractions is slow
+    level = max([Fraction(weight, 10), *own]) if weight else Fraction(0)
     return Verdict(tuple(reason for reason, _ in findings), level)
 
 
@@ -140,9 +143,9 @@ def _findings(
 
 def _premises_rules(crowd: _Crowd, rules: Rules) -> Iterator[Finding]:
     """Frequency and dominance."""
-    few = (crowd.n > 0) & (crowd.n < rules.min_contributors)
-    for cell in np.flatnonzero(few).tolist():
-        yield cell, f"min_contributors:{crowd.n[cell]}<{rules.min_contributors}", Fraction(0)
+    few = np.flatnonzero((crowd.n > 0) & (crowd.n < rules.min_contributors))
+    for cell, n in zip(few.tolist(), crowd.n[few].tolist(), strict=True):
+        yield cell, f"min_contributors:{n}<{rules.min_contributors}", _NONE
     for count, k in rules.dominance:
         largest = crowd.largest.sums(count, len(crowd.n))
         for cell in np.flatnonzero(_more(largest, 100 * k.denominator, crowd.weight, k.numerator)).tolist():

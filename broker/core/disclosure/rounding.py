@@ -46,7 +46,7 @@ def fingerprints(premises: pl.DataFrame, table: Table) -> list[Fingerprint]:
     _, first = np.unique(premises["home"].to_numpy(), return_index=True)
     atom = table.locate(premises)[first]
     inside = atom >= 0
-    atom, names = atom[inside], premises["premises"].gather(first[inside]).to_list()
+    atom, names = atom[inside], premises["premises"][first[inside]].to_list()
     halves = np.frombuffer(b"".join(names), dtype=">u8").astype(np.uint64).reshape(-1, 2)
     n = table.add(np.bincount(atom, minlength=table.atoms))
     sums = []

@@ -65,6 +65,11 @@ class Table:
         return self.cells["hidden"].to_numpy()
 
     @cached_property
+    def names(self) -> list[tuple[str, str, str, bool]]:
+        """Area, level, segment and `hidden` of each cell."""
+        return self.cells.select("area", "level", "segment", "hidden").rows()
+
+    @cached_property
     def visible(self) -> pl.DataFrame:
         """The cells that may be published, which come first: DataFrame[group, area, level, segment]."""
         return self.cells.filter(~pl.col("hidden")).drop("hidden")
@@ -89,7 +94,11 @@ class Table:
     def locate(self, rows: pl.DataFrame) -> IntArray:
         """Per row its atom; -1 for rows that lie outside the table. rows: DataFrame[area, segment, ...]."""
         areas, segments, grid = self._grid
-        return grid[_codes(rows["area"], areas), _codes(rows["segment"], segments)]
+        (area_names, area), (segment_names, segment) = coded(rows["area"]), coded(rows["segment"])
+        at_area = np.array([areas.get(name, -1) for name in area_names], dtype=np.int64)
+        at_segment = np.array([segments.get(name, -1) for name in segment_names], dtype=np.int64)
+        atoms: IntArray = grid[at_area[area], at_segment[segment]]
+        return atoms
 
     def count(self, rows: pl.DataFrame) -> IntArray:
         """How many of the rows lie in each cell. rows: DataFrame[area, segment, ...]."""
@@ -202,12 +211,13 @@ def _fixed(numbers: list[int]) -> IntArray:
     return array
 
 
-def _codes(texts: pl.Series, names: dict[str, int]) -> IntArray:
-    """Per text its number in `names`, -1 for others."""
-    known = texts.dtype if isinstance(texts.dtype, pl.Enum) else pl.Enum(texts.unique().cast(pl.String))
-    codes = np.array([names.get(name, -1) for name in known.categories.to_list()], dtype=np.int64)
-    of_text: IntArray = codes[texts.cast(known).to_physical().to_numpy()]
-    return of_text
+def coded(texts: pl.Series) -> tuple[list[str], IntArray]:
+    """Texts as numbers: names, sorted, of which some may not occur; and per text the index of its own."""
+    if not isinstance(texts.dtype, pl.Enum):
+        texts = texts.cast(pl.Enum(texts.unique().cast(pl.String).sort()))
+    known = texts.dtype
+    assert isinstance(known, pl.Enum), "it was made one"
+    return known.categories.to_list(), texts.to_physical().to_numpy().astype(np.int64)
 
 
 def _homes(area: str, segment: str, chain: Sequence[str], inner: bool) -> set[tuple[str, str, bool]]:
