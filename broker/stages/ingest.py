@@ -34,7 +34,7 @@ from broker.stages.telemetry import Telemetry
 from broker.stages.waits import Waits
 from broker.stages.watermarks import Watermark, Watermarks
 
-MOST_READINGS = 100_000
+MOST_READINGS = 250_000
 WAIT_MS = 200
 GATHER_ROUNDS, GATHER_MS = 5, 200
 OPEN_SPAN_MS = 70 * 86_400_000
