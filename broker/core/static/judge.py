@@ -1,0 +1,231 @@
+"""Primary rules of a static table: which sets of atoms are unsafe by themselves, why, and at which level.
+
+The rules, reasons and levels are those of `core.disclosure.primary`, whose table says them; here contributors take
+the place of premises. What differs:
+- A contributor may have rows in many atoms: its contribution x to a set is summed over the set first, then |x|.
+- n is the weight of a set's contributors (see `microdata`), so that a rule on numbers asks how many units stand behind
+  a figure, not how many rows.
+- Contributors and holdings are as many as there are rows, so that pairs (set, holding) are kept, and no matrix.
+- A rule that the SPEC leaves out has the value that no set can break.
+
+Any set of atoms can be judged, not only cells: remainders, intersections and differences are sets too.
+
+Invariants: integers and rationals decide; all rules are evaluated; the order of rows decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import polars as pl
+
+from broker.core.disclosure.primary import Finding, Verdict, exceeds, percent
+from broker.core.disclosure.table import BoolArray, IntArray
+from broker.core.static.cells import Sets
+from broker.core.static.microdata import Microdata, amount_text
+from broker.core.static.spec import Rules
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """parts: DataFrame[atom, contributor, holding, value, weight], all Int64, one row per atom and contributor, whose
+    weight is positive; units as in `Microdata`; holdings: names by index."""
+
+    parts: pl.DataFrame
+    holdings: list[str]
+    places: int
+    weight_places: int
+
+    @classmethod
+    def of(cls, microdata: Microdata, atom: IntArray) -> Contributions:
+        """atom: of each row of the microdata."""
+        parts = (
+            microdata.rows.select("contributor", "holding", "value", "weight", atom=atom)
+            .filter(pl.col("weight") > 0)
+            .group_by("atom", "contributor")
+            .agg(pl.col("holding").first(), pl.col("value").sum(), pl.col("weight").max())
+            .sort("atom", "contributor")
+        )
+        return cls(parts, microdata.holdings, microdata.places, microdata.weight_places)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Per set: total (Σ of values with their sign), n (weight of its contributors), size (Σ|x| over contributors),
+    units (how many contributors); verdicts: of the unsafe sets."""
+
+    total: IntArray
+    n: IntArray
+    size: IntArray
+    units: IntArray
+    verdicts: dict[int, Verdict]
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """units: DataFrame[set, contributor, holding, value, weight, size], the largest of each set first; holdings:
+    DataFrame[set, holding, part, n, size], likewise."""
+
+    units: pl.DataFrame
+    holdings: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class _Crowds:
+    """Some contributors of a set each: which set, their weight, their Σ|x|, and for each rule of dominance the sum of
+    the largest."""
+
+    set: IntArray
+    n: IntArray
+    size: IntArray
+    largest: list[IntArray]
+
+
+def judge(sets: Sets, contributions: Contributions, rules: Rules) -> Judged:
+    """Judge all sets by all rules. Sets without a verdict are safe."""
+    sums = _sums(sets, contributions.parts)
+    everyone = _everyone(sums, rules, len(sets))
+    found: dict[int, list[tuple[str, Fraction]]] = defaultdict(list)
+    for number, reason, level in _findings(sums, everyone, contributions, rules):
+        found[number].append((reason, level))
+    return Judged(
+        total=_add(sums.units["set"], sums.units["value"], len(sets)),
+        n=everyone.n,
+        size=everyone.size,
+        units=np.bincount(sums.units["set"].to_numpy(), minlength=len(sets)),
+        verdicts={number: _verdict(why, int(everyone.size[number])) for number, why in sorted(found.items())},
+    )
+
+
+def _verdict(findings: list[tuple[str, Fraction]], size: int) -> Verdict:
+    level = max(Fraction(size, 10), *(level for _, level in findings)) if size else Fraction(0)
+    return Verdict(tuple(reason for reason, _ in findings), level)
+
+
+def _findings(
+    sums: _Sums, everyone: _Crowds, contributions: Contributions, rules: Rules
+) -> Iterator[Finding]:
+    """Of each set in the order of the table of rules."""
+    yield from _crowd_rules(everyone, contributions, rules)
+    yield from _holding_rules(sums.holdings, contributions, rules)
+    if rules.without_each_holding:
+        rest, holding = _without_each(sums, everyone, rules)
+        for row, reason, level in _crowd_rules(rest, contributions, rules):
+            name = contributions.holdings[holding[row]]
+            yield int(rest.set[row]), f"without_each_holding:{name}:{reason}", level
+    if rules.zero_is_sensitive:
+        for number in np.flatnonzero(everyone.size == 0).tolist():
+            yield number, "zero_is_sensitive:0", Fraction(0)
+
+
+def _crowd_rules(crowds: _Crowds, contributions: Contributions, rules: Rules) -> Iterator[Finding]:
+    """Frequency and dominance, of each crowd by its number."""
+    few = (crowds.n > 0) & (crowds.n < rules.min_contributors * 10**contributions.weight_places)
+    for crowd in np.flatnonzero(few).tolist():
+        n = amount_text(int(crowds.n[crowd]), contributions.weight_places)
+        yield crowd, f"min_contributors:{n}<{rules.min_contributors}", Fraction(0)
+    for (count, k), largest in zip(rules.dominance, crowds.largest, strict=True):
+        for crowd in np.flatnonzero(exceeds(largest, 100 * k.denominator, crowds.size, k.numerator)).tolist():
+            top, size = int(largest[crowd]), int(crowds.size[crowd])
+            shown, of = (amount_text(each, contributions.places) for each in (top, size))
+            reason = f"dominance:{count} largest {shown}>{percent(k)} of {of}"
+            yield crowd, reason, 100 / k * top - size if k else Fraction(size)
+
+
+def _holding_rules(holdings: pl.DataFrame, contributions: Contributions, rules: Rules) -> Iterator[Finding]:
+    """Minimum holdings and p %."""
+    numbers, start, count = (each.astype(np.int64) for each in _runs(holdings["set"]))
+    part, p = holdings["part"].to_numpy(), rules.p_percent
+    largest = part[start]
+    for i in np.flatnonzero(count < rules.min_holdings).tolist():
+        yield int(numbers[i]), f"min_holdings:{count[i]}<{rules.min_holdings}", p / 100 * int(largest[i])
+    if not p:
+        return
+    second = np.where(count > 1, part[np.minimum(start + 1, len(part) - 1)], 0)
+    rest = (np.add.reduceat(part, start) if len(start) else largest) - largest - second
+    for i in np.flatnonzero(exceeds(largest, p.numerator, rest, 100 * p.denominator)).tolist():
+        left, own = (amount_text(int(each[i]), contributions.places) for each in (rest, largest))
+        reason = f"p_percent:{left}<{percent(p)} of {own}"
+        yield int(numbers[i]), reason, p / 100 * int(largest[i]) - int(rest[i])
+
+
+def _sums(sets: Sets, parts: pl.DataFrame) -> _Sums:
+    units = (
+        sets.pairs.join(parts, on="atom")
+        .group_by("set", "contributor")
+        .agg(pl.col("holding").first(), pl.col("value").sum(), pl.col("weight").max())
+        .with_columns(size=pl.col("value").abs())
+        .sort(["set", "size", "contributor"], descending=[False, True, False])
+    )
+    holdings = (
+        units.group_by("set", "holding")
+        .agg(part=pl.col("value").sum().abs(), n=pl.col("weight").sum(), size=pl.col("size").sum())
+        .sort(["set", "part", "holding"], descending=[False, True, False])
+    )
+    return _Sums(units, holdings)
+
+
+def _everyone(sums: _Sums, rules: Rules, sets: int) -> _Crowds:
+    number, size = sums.units["set"], sums.units["size"].to_numpy()
+    place = _place_in_run(number.to_numpy())
+    return _Crowds(
+        set=np.arange(sets),
+        n=_add(number, sums.units["weight"], sets),
+        size=_add(number, sums.units["size"], sets),
+        largest=[_add(number, size * (place < count), sets) for count, _ in rules.dominance],
+    )
+
+
+def _without_each(sums: _Sums, everyone: _Crowds, rules: Rules) -> tuple[_Crowds, IntArray]:
+    """What is left of each set without each of its holdings, and which holding that is."""
+    number, holding = (sums.holdings[name].to_numpy() for name in ("set", "holding"))
+    rest = _Crowds(
+        set=number,
+        n=everyone.n[number] - sums.holdings["n"].to_numpy(),
+        size=everyone.size[number] - sums.holdings["size"].to_numpy(),
+        largest=[_largest_of_others(sums, count) for count, _ in rules.dominance],
+    )
+    return rest, holding
+
+
+def _largest_of_others(sums: _Sums, count: int) -> IntArray:
+    """For each set and each of its holdings the sum of the `count` largest contributors of other holdings.
+
+    Of the largest of a set, `count` of each holding are kept, of them twice `count`: at most half of these are one
+    holding's, so that the others' largest are among them."""
+    own = _place_in_run_of(sums.units, ["set", "holding"]) < count
+    kept = sums.units.filter(own).select("set", "holding", "size")
+    leading = kept.filter(_place_in_run(kept["set"].to_numpy()) < 2 * count)
+    pairs = sums.holdings.select("set", without="holding").with_row_index("pair")
+    others = pairs.join(leading, on="set", maintain_order="left_right").filter(pl.col("holding") != pl.col("without"))
+    counted = others.filter(_place_in_run(others["pair"].to_numpy()) < count)
+    return _add(counted["pair"], counted["size"], pairs.height)
+
+
+def _place_in_run_of(frame: pl.DataFrame, keys: list[str]) -> BoolArray | IntArray:
+    """Of each row how many rows before it have the same keys."""
+    return frame.select(pl.int_range(pl.len()).over(keys)).to_series().to_numpy()
+
+
+def _place_in_run(values: IntArray) -> IntArray:
+    """Of each row how many rows of the same value come before it; equal values stand together."""
+    start = np.flatnonzero(np.diff(values, prepend=-1))
+    return np.arange(len(values)) - np.repeat(start, np.diff([*start, len(values)]))
+
+
+def _runs(numbers: pl.Series) -> tuple[IntArray, IntArray, IntArray]:
+    """Of each run of equal numbers: the number, where it begins, how long it is."""
+    values = numbers.to_numpy()
+    start = np.flatnonzero(np.diff(values, prepend=-1))
+    return values[start], start, np.diff([*start, len(values)])
+
+
+def _add(index: pl.Series, values: pl.Series | IntArray, n: int) -> IntArray:
+    """Σ of the values of each index below n, exactly."""
+    result = np.zeros(n, dtype=np.int64)
+    np.add.at(result, index.to_numpy(), values.to_numpy() if isinstance(values, pl.Series) else values)
+    return result
