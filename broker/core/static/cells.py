@@ -13,7 +13,7 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -21,7 +21,9 @@ from math import prod
 
 import numpy as np
 import polars as pl
+from scipy import sparse
 
+from broker.core.disclosure.problem import Rows
 from broker.core.disclosure.table import IntArray
 from broker.core.errors import Refused
 from broker.core.static.hierarchy import Hierarchy
@@ -41,7 +43,18 @@ class Sets:
     @cached_property
     def pairs(self) -> pl.DataFrame:
         """DataFrame[set Int64, atom Int64], ascending."""
-        return pl.DataFrame({"set": np.repeat(np.arange(len(self)), np.diff(self.starts)), "atom": self.members})
+        number = np.repeat(np.arange(len(self)), np.diff(self.starts))
+        return pl.DataFrame({"set": number, "atom": self.members})
+
+    def as_bytes(self) -> Iterator[bytes]:
+        """Of each set its atoms, as the bytes of their int64."""
+        data = self.members.tobytes()
+        return (data[8 * start : 8 * end] for start, end in pairwise(self.starts.tolist()))
+
+    def rows(self, atoms: int) -> Rows:
+        """The 0/1 matrix sets × atoms."""
+        ones = np.ones(len(self.members), dtype=np.int64)
+        return sparse.csr_array((ones, self.members, self.starts), shape=(len(self), atoms))
 
 
 @dataclass(frozen=True)
@@ -56,13 +69,30 @@ class Tables:
 
     def names(self, table: str) -> pl.DataFrame:
         """The codes of a table's cells, in their order: its dimensions' columns (String)."""
-        return self.cells[table].select(
-            pl.lit(pl.Series(hierarchy.codes)).gather(pl.col(column)).alias(column)
-            for column, hierarchy in self.hierarchies[table].items()
-        )
+        return code_names(self.cells[table], self.hierarchies[table])
+
+    @cached_property
+    def incidence(self) -> Rows:
+        """The 0/1 matrix sets × atoms."""
+        return self.sets.rows(self.atoms.height)
+
+    def name_of(self, number: int) -> dict[str, str]:
+        """The codes of the first cell that is this set, by column."""
+        table, cell = self._first[number]
+        return code_names(self.cells[table][cell], self.hierarchies[table]).row(0, named=True)
+
+    @cached_property
+    def _first(self) -> dict[int, tuple[str, int]]:
+        found: dict[int, tuple[str, int]] = {}
+        for table, cells in self.cells.items():
+            for cell, number in enumerate(cells["set"]):
+                found.setdefault(number, (table, cell))
+        return found
 
 
-def build(rows: pl.DataFrame, hierarchies: Hierarchies, *, most_pairs: int = 2**31) -> tuple[Tables, IntArray]:
+def build(
+    rows: pl.DataFrame, hierarchies: Hierarchies, *, most_pairs: int = 2**31
+) -> tuple[Tables, IntArray]:
     """The tables of rows, and of each row its atom.
 
     rows: DataFrame with all dimensions' columns (String), whose codes are in their hierarchies, at least one row.
@@ -71,14 +101,47 @@ def build(rows: pl.DataFrame, hierarchies: Hierarchies, *, most_pairs: int = 2**
     columns = list(dict.fromkeys(column for dimensions in hierarchies.values() for column in dimensions))
     atoms = rows.select(columns).unique().sort(columns).with_row_index("atom")
     atom_of = rows.select(columns).join(atoms, on=columns, how="left", maintain_order="left")["atom"]
-    _check_size(atoms, hierarchies, most_pairs)
+    check_size(atoms, hierarchies, most_pairs)
     sets: dict[bytes, int] = {}
     cells = {}
     for name, dimensions in hierarchies.items():
-        keys, pairs = _cells(atoms, dimensions)
-        number = [sets.setdefault(members, len(sets)) for members in _runs(pairs)]
+        keys, members = cells_of(atoms, dimensions)
+        number = [sets.setdefault(each, len(sets)) for each in members]
         cells[name] = keys.with_columns(set=pl.Series(number, dtype=pl.Int64))
     return Tables(hierarchies, atoms.drop("atom"), cells, as_sets(sets)), atom_of.cast(pl.Int64).to_numpy()
+
+
+def cells_of(
+    atoms: pl.DataFrame, dimensions: Mapping[str, Hierarchy]
+) -> tuple[pl.DataFrame, Iterator[bytes]]:
+    """The cells of one table, DataFrame of its dimensions' columns (Int32) in order, and of each its atoms, as the
+    bytes of their int64. atoms: DataFrame[atom, the dimensions' columns]."""
+    columns = list(dimensions)
+    pairs = atoms.select(
+        "atom",
+        *(_indices(atoms[column], hierarchy).alias(column) for column, hierarchy in dimensions.items()),
+    )
+    for column, hierarchy in dimensions.items():
+        above = hierarchy.ancestors
+        pairs = pairs.join(above, left_on=column, right_on="code").drop(column).rename({"ancestor": column})
+    keys = pairs.select(columns).unique().sort(columns)
+    placed = pairs.join(keys.with_row_index("cell"), on=columns).select("cell", "atom")
+    return keys, runs(placed.sort("cell", "atom"), "cell")
+
+
+def runs(members: pl.DataFrame, name: str) -> Iterator[bytes]:
+    """Of each run of equal numbers in the column `name` its atoms, as the bytes of their int64."""
+    numbers, atoms = members[name].to_numpy(), members["atom"].to_numpy().astype(np.int64).tobytes()
+    starts = [*np.flatnonzero(np.diff(numbers, prepend=-1)).tolist(), len(numbers)]
+    return (atoms[8 * start : 8 * end] for start, end in pairwise(starts))
+
+
+def code_names(cells: pl.DataFrame, dimensions: Mapping[str, Hierarchy]) -> pl.DataFrame:
+    """Indices of codes to codes, column by column."""
+    return cells.select(
+        pl.lit(pl.Series(hierarchy.codes)).gather(pl.col(column)).alias(column)
+        for column, hierarchy in dimensions.items()
+    )
 
 
 def as_sets(found: Iterable[bytes]) -> Sets:
@@ -88,7 +151,8 @@ def as_sets(found: Iterable[bytes]) -> Sets:
     return Sets(starts, np.frombuffer(b"".join(kept), dtype=np.int64))
 
 
-def _check_size(atoms: pl.DataFrame, hierarchies: Hierarchies, most: int) -> None:
+def check_size(atoms: pl.DataFrame, hierarchies: Hierarchies, most: int) -> None:
+    """Refuse (`too_large`) tables that have more than `most` pairs of a cell and an atom in it."""
     size = 0
     for dimensions in hierarchies.values():
         above = [
@@ -102,27 +166,6 @@ def _check_size(atoms: pl.DataFrame, hierarchies: Hierarchies, most: int) -> Non
             f"the tables have {size:,} pairs of a cell and one of its {atoms.height:,} finest parts, of which {most:,} "
             "fit the memory allowed: raise --max-memory, or ask for fewer dimensions or generations",
         )
-
-
-def _cells(atoms: pl.DataFrame, dimensions: dict[str, Hierarchy]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The cells of one table, and DataFrame[cell, atom] of what lies in them, ascending."""
-    columns = list(dimensions)
-    pairs = atoms.select(
-        "atom", *(_indices(atoms[column], hierarchy).alias(column) for column, hierarchy in dimensions.items())
-    )
-    for column, hierarchy in dimensions.items():
-        above = hierarchy.ancestors
-        pairs = pairs.join(above, left_on=column, right_on="code").drop(column).rename({"ancestor": column})
-    keys = pairs.select(columns).unique().sort(columns)
-    placed = pairs.join(keys.with_row_index("cell"), on=columns).select("cell", "atom")
-    return keys, placed.sort("cell", "atom")
-
-
-def _runs(pairs: pl.DataFrame) -> Iterator[bytes]:
-    """Of each cell in order its atoms, as the bytes of their int64."""
-    cell, atoms = pairs["cell"].to_numpy(), pairs["atom"].to_numpy().astype(np.int64).tobytes()
-    starts = [*np.flatnonzero(np.diff(cell, prepend=-1)).tolist(), len(cell)]
-    return (atoms[8 * start : 8 * end] for start, end in pairwise(starts))
 
 
 def _indices(texts: pl.Series, hierarchy: Hierarchy) -> pl.Series:

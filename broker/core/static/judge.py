@@ -56,13 +56,29 @@ class Contributions:
 @dataclass(frozen=True)
 class Judged:
     """Per set: total (Σ of values with their sign), n (weight of its contributors), size (Σ|x| over contributors),
-    units (how many contributors); verdicts: of the unsafe sets."""
+    units (how many contributors); verdicts: of the unsafe sets, ascending."""
 
     total: IntArray
     n: IntArray
     size: IntArray
     units: IntArray
     verdicts: dict[int, Verdict]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Per set what bounds every part of it. n, size: as in `Judged`; tops: for each rule of dominance the sum of the
+    largest contributors; holdings: how many; largest, second: the parts of the largest two; heaviest, widest: the
+    largest n and size of any holding."""
+
+    n: IntArray
+    size: IntArray
+    tops: list[IntArray]
+    holdings: IntArray
+    largest: IntArray
+    second: IntArray
+    heaviest: IntArray
+    widest: IntArray
 
 
 @dataclass(frozen=True)
@@ -101,6 +117,21 @@ def judge(sets: Sets, contributions: Contributions, rules: Rules) -> Judged:
     )
 
 
+def profile(sets: Sets, contributions: Contributions, rules: Rules) -> Profile:
+    """What bounds the parts of every set."""
+    sums = _sums(sets, contributions.parts)
+    everyone = _everyone(sums, rules, len(sets))
+    number = sums.holdings["set"].to_numpy()
+    place = _place_in_run(number)
+    part = sums.holdings["part"].to_numpy()
+    largest, second = (_add(sums.holdings["set"], part * (place == rank), len(sets)) for rank in (0, 1))
+    heaviest, widest = (np.zeros(len(sets), dtype=np.int64) for _ in range(2))
+    np.maximum.at(heaviest, number, sums.holdings["n"].to_numpy())
+    np.maximum.at(widest, number, sums.holdings["size"].to_numpy())
+    holdings = np.bincount(number, minlength=len(sets)).astype(np.int64)
+    return Profile(everyone.n, everyone.size, everyone.largest, holdings, largest, second, heaviest, widest)
+
+
 def _verdict(findings: list[tuple[str, Fraction]], size: int) -> Verdict:
     level = max(Fraction(size, 10), *(level for _, level in findings)) if size else Fraction(0)
     return Verdict(tuple(reason for reason, _ in findings), level)
@@ -114,7 +145,8 @@ def _findings(
     yield from _holding_rules(sums.holdings, contributions, rules)
     if rules.without_each_holding:
         rest, holding = _without_each(sums, everyone, rules)
-        for row, reason, level in _crowd_rules(rest, contributions, rules):
+        by_holding = sorted(_crowd_rules(rest, contributions, rules), key=lambda each: int(holding[each[0]]))
+        for row, reason, level in by_holding:
             name = contributions.holdings[holding[row]]
             yield int(rest.set[row]), f"without_each_holding:{name}:{reason}", level
     if rules.zero_is_sensitive:
@@ -201,7 +233,9 @@ def _largest_of_others(sums: _Sums, count: int) -> IntArray:
     kept = sums.units.filter(own).select("set", "holding", "size")
     leading = kept.filter(_place_in_run(kept["set"].to_numpy()) < 2 * count)
     pairs = sums.holdings.select("set", without="holding").with_row_index("pair")
-    others = pairs.join(leading, on="set", maintain_order="left_right").filter(pl.col("holding") != pl.col("without"))
+    others = pairs.join(leading, on="set", maintain_order="left_right").filter(
+        pl.col("holding") != pl.col("without")
+    )
     counted = others.filter(_place_in_run(others["pair"].to_numpy()) < count)
     return _add(counted["pair"], counted["size"], pairs.height)
 
