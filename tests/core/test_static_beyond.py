@@ -13,7 +13,7 @@ from static_world import Row, World, random_world, recount
 from test_static_judge import random_rules
 
 from broker.core.errors import Refused
-from broker.core.static.beyond import beyond_cells
+from broker.core.static.beyond import beyond_cells, remainders
 from broker.core.static.judge import judge, profile
 from broker.core.static.screen import Screen
 from broker.core.static.spec import Rules
@@ -118,3 +118,40 @@ def test_intersections_too_many_for_the_memory_are_refused() -> None:
     tables, contributions = world.built()
     with pytest.raises(Refused, match="too_large"):
         beyond_cells(tables, contributions, Rules(min_contributors=3), most_pairs=100)
+
+
+# --- remainders ------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 2**32))
+def test_every_unsafe_remainder_of_a_line_is_found(seed: int) -> None:
+    rng = random.Random(seed)
+    world, rules = random_world(rng, linked=rng.random() < 0.5), random_rules(rng)
+    tables, contributions = world.built()
+    published = np.array([rng.random() < 0.5 for _ in range(len(tables.sets))])
+    out = {
+        world.rows_of(tables, each)
+        for each, shown in zip(
+            np.split(tables.sets.members, tables.sets.starts[1:-1]), published, strict=True
+        )
+        if shown
+    }
+    cells = {rows for name in world.tables for rows in world.cells(name).values()}
+    expected = set()
+    for name, dimensions in world.tables.items():
+        mine = world.cells(name)
+        for key, rows in mine.items():
+            for i, tree in enumerate(dimensions.values()):
+                inner = [code for code, above in world.parents[tree].items() if above == key[i]]
+                children = [mine.get((*key[:i], code, *key[i + 1 :]), frozenset()) for code in inner]
+                shown = [child for child in children if child in out]
+                if shown:
+                    expected.add(rows - frozenset().union(*shown))
+    expected = {
+        rows for rows in expected - cells - {frozenset()} if recount([world.rows[i] for i in rows], rules)[0]
+    }
+    found = remainders(tables, published, contributions, rules)
+    assert {world.rows_of(tables, each.members) for each in found} == expected
+    assert len(found) == len(expected)
+    assert all(each.kind == "remainder" and each.without for each in found)

@@ -186,3 +186,18 @@ def test_large_numbers_are_compared_exactly() -> None:
     assert cell([Row({"d": "x"}, 0, 0, big), Row({"d": "x"}, 1, 1, big)], dominance=[[1, 50]]) is None
     assert cell([Row({"d": "x"}, 0, 0, big + 1), Row({"d": "x"}, 1, 1, big)], dominance=[[1, 50]]) is not None
     assert np.float64(big + 1) == np.float64(big)
+
+
+def test_of_many_holdings_five_are_named_and_the_others_counted_with_the_highest_level() -> None:
+    """One giant of 10,000 dominates whatever is left of the other twenty; without the largest of them most."""
+    rows = [Row({"d": "x"}, 0, 0, 10_000)] + [Row({"d": "x"}, i, i, i) for i in range(1, 21)]
+    found = cell(rows, dominance=[[1, 80]], without_each_holding=True)
+    assert found is not None
+    own, *others = found.reasons
+    assert own == "dominance:1 largest 10000>80% of 10210"
+    assert [reason.split(":")[:2] for reason in others[:-1]] == [
+        ["without_each_holding", f"h{i}"] for i in range(1, 6)
+    ]
+    assert others[-1] == "without_each_holding:15 more:dominance"
+    assert found.level == recount(rows, Rules(dominance=((1, 80),), without_each_holding=True))[1]
+    assert found.level == Fraction(100, 80) * 10_000 - (10_210 - 20)

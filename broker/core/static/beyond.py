@@ -5,9 +5,9 @@
 | part | one atom: what all tables together have finest |
 | both | what two overlapping cells of different tables have in common |
 | less | what the first of them has and the second has not |
+| remainder | a total less its published children along one dimension: depends on what is published |
 
-(The prototype, with the tables' own cells as targets only, leaked 6 of 13 slivers between two partitions exactly.) The
-remainders of lines depend on what is published: see `remainders`.
+(The prototype, with the tables' own cells as targets only, leaked 6 of 13 slivers between two partitions exactly.)
 
 What two cells have in common is a cell of the table of both tables' dimensions: the intersections are made as that
 table's cells. Differences that are surely safe are never made (see `screen`).
@@ -21,31 +21,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import combinations, islice
+from itertools import chain, combinations, islice
 from typing import Final, Literal
 
 import numpy as np
 import polars as pl
 
 from broker.core.disclosure.primary import Verdict
-from broker.core.disclosure.table import IntArray
+from broker.core.disclosure.table import BoolArray, IntArray
 from broker.core.static.cells import Tables, as_sets, cells_of, check_size, code_names, runs
 from broker.core.static.hierarchy import Hierarchy
 from broker.core.static.judge import Contributions, judge, profile
 from broker.core.static.screen import Screen
 from broker.core.static.spec import Rules
 
-Kind = Literal["part", "both", "less"]
+Kind = Literal["part", "both", "less", "remainder"]
 Names = Mapping[str, str]
 """Column → code."""
 
 _AT_A_TIME: Final = 50_000
+_MEMBERS: Final = 4_000_000
 
 
 @dataclass(frozen=True)
 class Beyond:
-    """An unsafe set that is no cell. of: its codes, of a difference those of the first cell; without: of a difference
-    those of the second."""
+    """An unsafe set that is no cell. of: its codes, of a difference or remainder those of the first cell; without: of a
+    difference those of the second, of a remainder the dimension."""
 
     kind: Kind
     members: IntArray
@@ -69,8 +70,37 @@ def beyond_cells(
     """All unsafe parts, intersections and differences that are no cells, in a fixed order.
 
     Raises Refused (`too_large`) where all intersections together have more than `most_pairs` members."""
+    return _unsafe(_candidates(tables, contributions, rules, most_pairs), tables, contributions, rules)
+
+
+def remainders(
+    tables: Tables, published: BoolArray, contributions: Contributions, rules: Rules
+) -> list[Beyond]:
+    """All unsafe remainders that are no cells, in a fixed order. published: per set of the tables."""
+    candidates = (
+        each
+        for table, dimensions in tables.hierarchies.items()
+        for column in dimensions
+        for each in _remainders(tables, table, column, published)
+    )
+    return _unsafe(candidates, tables, contributions, rules)
+
+
+def describe(kind: str, of: Names, without: Names) -> str:
+    """A set in words."""
+    codes = ", ".join(f"{column}={code}" for column, code in of.items())
+    if kind == "remainder":
+        return f"{codes} without the published codes of {', '.join(without)}"
+    if kind == "less":
+        return f"{codes} without {', '.join(f'{column}={code}' for column, code in without.items())}"
+    return f"rows of {codes}" if kind == "part" else codes
+
+
+def _unsafe(
+    candidates: Iterator[_Candidate], tables: Tables, contributions: Contributions, rules: Rules
+) -> list[Beyond]:
     found = []
-    for batch in _batches(_new(_candidates(tables, contributions, rules, most_pairs), tables)):
+    for batch in _batches(_new(candidates, tables)):
         sets = as_sets(each.members for each in batch)
         for number, verdict in judge(sets, contributions, rules).verdicts.items():
             each = batch[number]
@@ -104,7 +134,7 @@ def _candidates(
         screen = Screen.of(profile(tables.sets, contributions, rules), tables.incidence, contributions, rules)
         for one, other in pairs:
             left, right = (np.unique(tables.cells[name]["set"].to_numpy()) for name in (one, other))
-            for doubtful in (*screen.doubtful(left, right), *screen.doubtful(right, left)):
+            for doubtful in chain(screen.doubtful(left, right), screen.doubtful(right, left)):
                 yield from _differences(tables, doubtful)
 
 
@@ -134,7 +164,13 @@ def _intersections(tables: Tables, one: str, other: str, most_pairs: int) -> Ite
 
 
 def _differences(tables: Tables, doubtful: IntArray) -> Iterator[_Candidate]:
-    """Of each pair of sets what the first has more than the second."""
+    """Of each pair of sets what the first has more than the second, some millions of members at a time."""
+    size = np.diff(tables.sets.starts)[doubtful[:, 0]]
+    for pairs in np.split(doubtful, np.flatnonzero(np.diff(np.cumsum(size) // _MEMBERS)) + 1):
+        yield from _differences_of(tables, pairs)
+
+
+def _differences_of(tables: Tables, doubtful: IntArray) -> Iterator[_Candidate]:
     frame = pl.DataFrame(doubtful, schema={"first": pl.Int64, "second": pl.Int64}).with_row_index("pair")
     members = frame.join(tables.sets.pairs, left_on="first", right_on="set")
     more = members.join(tables.sets.pairs, left_on=["second", "atom"], right_on=["set", "atom"], how="anti")
@@ -144,3 +180,32 @@ def _differences(tables: Tables, doubtful: IntArray) -> Iterator[_Candidate]:
 
 def _pair(tables: Tables, first: int, second: int) -> tuple[Names, Names]:
     return tables.name_of(first), tables.name_of(second)
+
+
+def _remainders(tables: Tables, table: str, column: str, published: BoolArray) -> Iterator[_Candidate]:
+    """Of each total that has a published child along the column what the published children leave."""
+    cells = tables.cells[table].with_row_index("cell")
+    columns = list(tables.hierarchies[table])
+    parents = pl.Series(tables.hierarchies[table][column].parents, dtype=pl.Int32)
+    children = cells.filter(pl.col(column) > 0, pl.lit(pl.Series(published)).gather(pl.col("set")))
+    lines = (
+        children.with_columns(pl.lit(parents).gather(pl.col(column)).alias(column))
+        .join(cells, on=columns, suffix="_above")
+        .select("cell_above", "set_above", "set")
+    )
+    out = lines.join(tables.sets.pairs, on="set").select("cell_above", "atom")
+    totals = lines.select("cell_above", "set_above").unique()
+    rest = (
+        totals.join(tables.sets.pairs, left_on="set_above", right_on="set")
+        .join(out, on=["cell_above", "atom"], how="anti")
+        .sort("cell_above", "atom")
+    )
+    names = tables.names(table)
+    for cell, members in zip(
+        rest["cell_above"].unique(maintain_order=True), runs(rest, "cell_above"), strict=True
+    ):
+        yield _Candidate(members, "remainder", partial(_line, names, cell, column))
+
+
+def _line(names: pl.DataFrame, cell: int, column: str) -> tuple[Names, Names]:
+    return names.row(cell, named=True), {column: ""}

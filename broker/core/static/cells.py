@@ -79,7 +79,8 @@ class Tables:
     def name_of(self, number: int) -> dict[str, str]:
         """The codes of the first cell that is this set, by column."""
         table, cell = self._first[number]
-        return code_names(self.cells[table][cell], self.hierarchies[table]).row(0, named=True)
+        cells, dimensions = self.cells[table], self.hierarchies[table]
+        return {column: hierarchy.codes[cells[column][cell]] for column, hierarchy in dimensions.items()}
 
     @cached_property
     def _first(self) -> dict[int, tuple[str, int]]:

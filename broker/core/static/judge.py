@@ -7,6 +7,8 @@ the place of premises. What differs:
   a figure, not how many rows.
 - Contributors and holdings are as many as there are rows, so that pairs (set, holding) are kept, and no matrix.
 - A rule that the SPEC leaves out has the value that no set can break.
+- Of the holdings without which a set is unsafe the first five are named for each rule, and the others counted: the set
+  that one giant dominates would otherwise name all its rivals.
 
 Any set of atoms can be judged, not only cells: remainders, intersections and differences are sets too.
 
@@ -16,18 +18,22 @@ Invariants: integers and rationals decide; all rules are evaluated; the order of
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from broker.core.disclosure.primary import Finding, Verdict, exceeds, percent
 from broker.core.disclosure.table import BoolArray, IntArray
 from broker.core.static.cells import Sets
 from broker.core.static.microdata import Microdata, amount_text
 from broker.core.static.spec import Rules
+
+_TOLD: Final = 5
 
 
 @dataclass(frozen=True)
@@ -141,36 +147,80 @@ def _findings(
     sums: _Sums, everyone: _Crowds, contributions: Contributions, rules: Rules
 ) -> Iterator[Finding]:
     """Of each set in the order of the table of rules."""
-    yield from _crowd_rules(everyone, contributions, rules)
+    for broken in _broken(everyone, contributions, rules):
+        for number in broken.crowds.tolist():
+            yield number, *broken.tell(number)
     yield from _holding_rules(sums.holdings, contributions, rules)
     if rules.without_each_holding:
-        rest, holding = _without_each(sums, everyone, rules)
-        by_holding = sorted(_crowd_rules(rest, contributions, rules), key=lambda each: int(holding[each[0]]))
-        for row, reason, level in by_holding:
-            name = contributions.holdings[holding[row]]
-            yield int(rest.set[row]), f"without_each_holding:{name}:{reason}", level
+        yield from _without_findings(sums, everyone, contributions, rules)
     if rules.zero_is_sensitive:
         for number in np.flatnonzero(everyone.size == 0).tolist():
             yield number, "zero_is_sensitive:0", Fraction(0)
 
 
-def _crowd_rules(crowds: _Crowds, contributions: Contributions, rules: Rules) -> Iterator[Finding]:
-    """Frequency and dominance, of each crowd by its number."""
-    few = (crowds.n > 0) & (crowds.n < rules.min_contributors * 10**contributions.weight_places)
-    for crowd in np.flatnonzero(few).tolist():
+@dataclass(frozen=True)
+class _Broken:
+    """One rule and the crowds that break it: by how much, in a unit of its own, and the reason and level of each."""
+
+    crowds: IntArray
+    excess: NDArray[Any]
+    tell: Callable[[int], tuple[str, Fraction]]
+
+
+def _broken(crowds: _Crowds, contributions: Contributions, rules: Rules) -> Iterator[_Broken]:
+    """Frequency and dominance."""
+    few = np.flatnonzero(
+        (crowds.n > 0) & (crowds.n < rules.min_contributors * 10**contributions.weight_places)
+    )
+
+    def tell_few(crowd: int) -> tuple[str, Fraction]:
         n = amount_text(int(crowds.n[crowd]), contributions.weight_places)
-        yield crowd, f"min_contributors:{n}<{rules.min_contributors}", Fraction(0)
+        return f"min_contributors:{n}<{rules.min_contributors}", Fraction(0)
+
+    yield _Broken(few, np.zeros(len(few), dtype=np.int64), tell_few)
     for (count, k), largest in zip(rules.dominance, crowds.largest, strict=True):
-        for crowd in np.flatnonzero(exceeds(largest, 100 * k.denominator, crowds.size, k.numerator)).tolist():
+        found = np.flatnonzero(exceeds(largest, 100 * k.denominator, crowds.size, k.numerator))
+        excess = largest[found].astype(object) * (100 * k.denominator) - crowds.size[found] * k.numerator
+
+        def tell(
+            crowd: int, count: int = count, k: Fraction = k, largest: IntArray = largest
+        ) -> tuple[str, Fraction]:
             top, size = int(largest[crowd]), int(crowds.size[crowd])
             shown, of = (amount_text(each, contributions.places) for each in (top, size))
-            reason = f"dominance:{count} largest {shown}>{percent(k)} of {of}"
-            yield crowd, reason, 100 / k * top - size if k else Fraction(size)
+            level = 100 / k * top - size if k else Fraction(size)
+            return f"dominance:{count} largest {shown}>{percent(k)} of {of}", level
+
+        yield _Broken(found, excess, tell)
+
+
+def _without_findings(
+    sums: _Sums, everyone: _Crowds, contributions: Contributions, rules: Rules
+) -> Iterator[Finding]:
+    """Of each set and rule the first holdings without which it is broken; of more of them only how many, and the
+    highest level."""
+    rest, holding = _without_each(sums, everyone, rules)
+    told: list[tuple[int, int, str, Fraction]] = []
+    for broken in _broken(rest, contributions, rules):
+        crowds, sets = broken.crowds, rest.set[broken.crowds]
+        order = np.lexsort((holding[crowds], sets))
+        for start, size in zip(*_runs(sets[order])[1:], strict=True):
+            run = order[start : start + size]
+            for i in run[:_TOLD].tolist():
+                reason, level = broken.tell(int(crowds[i]))
+                name = contributions.holdings[holding[crowds[i]]]
+                told.append((int(sets[i]), int(holding[crowds[i]]), f"{name}:{reason}", level))
+            if size > _TOLD:
+                worst = int(crowds[max(run.tolist(), key=lambda i: broken.excess[i])])
+                reason, level = broken.tell(worst)
+                more = f"{size - _TOLD} more:{reason.partition(':')[0]}"
+                told.append((int(rest.set[worst]), len(contributions.holdings), more, level))
+    for number, _, reason, level in sorted(told, key=lambda each: each[:2]):
+        yield number, f"without_each_holding:{reason}", level
 
 
 def _holding_rules(holdings: pl.DataFrame, contributions: Contributions, rules: Rules) -> Iterator[Finding]:
     """Minimum holdings and p %."""
-    numbers, start, count = (each.astype(np.int64) for each in _runs(holdings["set"]))
+    numbers, start, count = (each.astype(np.int64) for each in _runs(holdings["set"].to_numpy()))
     part, p = holdings["part"].to_numpy(), rules.p_percent
     largest = part[start]
     for i in np.flatnonzero(count < rules.min_holdings).tolist():
@@ -251,9 +301,8 @@ def _place_in_run(values: IntArray) -> IntArray:
     return np.arange(len(values)) - np.repeat(start, np.diff([*start, len(values)]))
 
 
-def _runs(numbers: pl.Series) -> tuple[IntArray, IntArray, IntArray]:
+def _runs(values: IntArray) -> tuple[IntArray, IntArray, IntArray]:
     """Of each run of equal numbers: the number, where it begins, how long it is."""
-    values = numbers.to_numpy()
     start = np.flatnonzero(np.diff(values, prepend=-1))
     return values[start], start, np.diff([*start, len(values)])
 

@@ -60,8 +60,9 @@ class Screen:
         """Pairs (S of `left`, T of `right`), as rows, such that S has atoms in T and others, and that what it has more
         may be unsafe; some at a time."""
         size = np.diff(self.rows.indptr)
-        for block in _blocks(left, size[left] * max(1, len(right) // 8)):
-            others = self.rows[right].T.tocsr()
+        others = self.rows[right].T.tocsr()
+        most = np.minimum(self.rows[left] @ np.diff(others.indptr), len(right))
+        for block in _blocks(left, most):
             shared = self.rows[block] @ others
             shared.sort_indices()
             s, t = block[np.repeat(np.arange(len(block)), np.diff(shared.indptr))], right[shared.indices]
@@ -111,6 +112,7 @@ class Screen:
 
 
 def _blocks(sets: IntArray, work: IntArray) -> list[IntArray]:
+    """Runs of sets that share some millions of pairs at most."""
     number = np.cumsum(work) // _AT_A_TIME
     return [block for block in np.split(sets, np.flatnonzero(np.diff(number)) + 1) if len(block)]
 
