@@ -35,7 +35,7 @@ The model (disclosure rules, §2 and §3)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from fractions import Fraction
@@ -45,7 +45,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from broker.core.disclosure.table import BoolArray, IntArray
-from broker.core.errors import Refused
+from broker.core.errors import ProgrammerError, Refused
 
 Rows = Any  # scipy.sparse.csr_array of int64 (scipy publishes no types)
 UNBOUNDED: Final = 2**62  # as an upper bound; its negative as a lower one
@@ -71,12 +71,10 @@ class Targets:
 class Insiders:
     """The holdings. parts: holdings × atoms, each one's part of the value; sizes: its Σ|x| (None: |parts|).
 
-    share: how closely an insider may come to what it lacks, p/100; pairs: whether two of them, where at least
-    four contribute, are an attacker too.
+    pairs: whether two of them, where at least four contribute, are an attacker too.
     """
 
     parts: Rows
-    share: Fraction
     sizes: Rows | None = None
     pairs: bool = True
 
@@ -91,6 +89,8 @@ class Problem:
     columns: a negative lower bound), lower <= v <= upper; size: Σ|x| of the atom (None: |v|).
     prior: everybody knows v to within ± prior · size (None: no prior).
     alone: per atom the number of the one contributor who is alone in it and knows that, -1: there is none.
+    None: nobody knows such a thing, holdings neither.
+    share: how closely insiders and those alone may come to what they lack: p/100 of it.
     """
 
     figures: Rows
@@ -104,6 +104,7 @@ class Problem:
     size: IntArray | None = None
     insiders: Insiders | None = None
     alone: IntArray | None = None
+    share: Fraction = Fraction(1, 10)
 
 
 @dataclass(frozen=True)
@@ -176,3 +177,50 @@ class Interval:
     @property
     def determined(self) -> bool:
         return self.down == self.up
+
+
+_ROOM: Final = 2.0**61  # sums of what is moved stay within int64
+
+
+def check(problem: Problem, limits: Limits) -> None:
+    """Raises ProgrammerError if the problem contradicts itself or could leave int64, LimitReached if it is too
+    large."""
+    for right, what in _conditions(problem):
+        if not right:
+            raise ProgrammerError("bad_problem", f"secondary suppression needs {what}; nothing is published")
+    holdings = 0 if problem.insiders is None else problem.insiders.parts.shape[0]
+    needed = 200 * problem.figures.nnz + 40 * len(problem.values) * (8 + holdings)
+    if needed > limits.memory:
+        raise LimitReached(
+            "too_large", f"deciding would take some {needed:,} bytes; allowed are {limits.memory:,}"
+        )
+
+
+def _conditions(problem: Problem) -> Iterator[tuple[Any, str]]:
+    """Whether it holds, and what; each makes sense if those before it hold."""
+    figures, atoms = problem.figures.shape
+    values, level = problem.values, problem.targets.level
+    size = np.abs(values) if problem.size is None else problem.size
+    yield len(problem.role) == len(problem.cost) == figures, "a role and a cost for each figure"
+    yield (
+        len(values) == len(problem.lower) == len(problem.upper) == len(size) == atoms,
+        "bounds for each atom",
+    )
+    yield problem.targets.rows.shape == (len(level), atoms), "a level for each target"
+    if problem.alone is not None:
+        yield len(problem.alone) == atoms, "for each atom who is alone in it"
+    if problem.insiders is not None:
+        sizes = problem.insiders.parts if problem.insiders.sizes is None else problem.insiders.sizes
+        yield (
+            problem.insiders.parts.shape[1] == sizes.shape[1] == atoms,
+            "the parts of holdings for each atom",
+        )
+        yield problem.insiders.parts.shape[0] == sizes.shape[0], "sizes of as many holdings as have parts"
+    yield np.isin(problem.role, list(Role)).all(), "known roles"
+    yield (problem.lower <= values).all() and (values <= problem.upper).all(), "true values within the bounds"
+    yield (size >= np.abs(values)).all(), "sizes that are no less than the values"
+    yield (level >= 0).all() and (problem.cost > 0).all(), "levels >= 0 and costs > 0"
+    yield problem.prior is None or 0 <= problem.prior <= 1, "a prior of at most ± 100 %"
+    yield 0 < problem.share <= 1, "a share above 0 and up to 1"
+    yield float(size.sum(dtype=np.float64)) < _ROOM / 16, "values that fit into 64 bits"
+    yield 16.0 * float(level.max(initial=0)) * max(atoms, 1) < _ROOM, "levels that fit into 64 bits"

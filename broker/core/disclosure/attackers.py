@@ -1,0 +1,240 @@
+"""The attackers of a problem: how far each must hold an atom to move, and by how much each target must move.
+
+Slack and level are defined in `problem`. Everything is a whole number, rounded to the attacker's advantage:
+slack down, levels up. A coalition (one holding, or two) is as well informed as anyone about its own part; of
+the rest it has the same prior as everybody of the whole, which is closer than the public bounds.
+
+Who needs no look at a set of atoms that holds the target: holdings (and pairs with one) that have no part in
+it. There they know what an outsider (or the other one alone) knows, and ask for no higher level. For the same
+reason whoever is alone in an atom matters only to witnesses that move that atom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from broker.core.disclosure.problem import UNBOUNDED, Attacker, Problem, Rows, Targets
+from broker.core.disclosure.table import BoolArray, IntArray
+
+OUTSIDER = Attacker()
+_MANY = 4  # holdings that must contribute before two of them together are an attacker
+
+
+def entries(starts: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Of some rows of a compressed matrix all entries: the place of their row in `rows`, their own place."""
+    size = starts[rows + 1] - starts[rows]
+    row = np.repeat(np.arange(len(rows), dtype=np.int64), size)
+    place = np.arange(len(row), dtype=np.int64) + np.repeat(starts[rows] - (np.cumsum(size) - size), size)
+    return row, place
+
+
+def int_rows(rows: Rows) -> Rows:
+    """The same rows as csr with sorted int64 columns and data, without zeros and duplicates."""
+    clean = csr_array(rows, dtype=np.int64, copy=True)
+    clean.sum_duplicates()
+    clean.eliminate_zeros()
+    clean.indices, clean.indptr = clean.indices.astype(np.int64), clean.indptr.astype(np.int64)
+    return clean
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What each attacker of one target asks of a witness within a set of atoms.
+
+    need: attackers × 2, by how much the target must move (down, up), 0: exempt; down, up: attackers × atoms,
+    the slack.
+    """
+
+    who: list[Attacker]
+    need: IntArray
+    down: IntArray
+    up: IntArray
+
+    def met(self, witness: IntArray, move: int) -> BoolArray:
+        """Which of the needs a witness meets, attackers × 2. witness: on the atoms; move: the target's."""
+        if not move:
+            return np.zeros_like(self.need, dtype=bool)
+        if move < 0:
+            return self.met(-witness, -move)
+        times = -(-self.need // move)
+        size = np.abs(witness)
+        moved = np.flatnonzero(size)
+        rises = witness[moved] > 0
+        size = size[moved]
+        fit = np.empty((2, len(self.who)), dtype=np.int64)
+        for way, upwards in enumerate((~rises, rises)):
+            slack = np.where(upwards, self.up[:, moved], self.down[:, moved]) // size
+            fit[way] = slack.min(axis=1, initial=UNBOUNDED)
+        return np.asarray(times <= fit.T, dtype=bool)
+
+
+class Attackers:
+    """All attackers of a problem. The targets may be others than the problem's own.
+
+    rows, level, mass (Σ|x|): of the targets; down, up: the outsider's slack per atom; alone: as the problem's.
+    """
+
+    def __init__(self, problem: Problem, targets: Targets) -> None:
+        self._problem = problem
+        self._size = np.abs(problem.values) if problem.size is None else problem.size
+        self.rows = int_rows(targets.rows)
+        self.level = targets.level
+        weights = abs(self.rows)
+        self.mass: IntArray = weights @ self._size
+        atoms = len(problem.values)
+        insiders = problem.insiders
+        parts = csr_array((0, atoms), dtype=np.int64) if insiders is None else csr_array(insiders.parts)
+        sizes = abs(parts) if insiders is None or insiders.sizes is None else csr_array(insiders.sizes)
+        self._parts, self._sizes = int_rows(parts.T), int_rows(sizes.T)  # atoms × holdings
+        self._own = int_rows(weights @ self._sizes)
+        self._pairs = insiders is not None and insiders.pairs
+        self.alone: IntArray = np.full(atoms, -1, dtype=np.int64) if problem.alone is None else problem.alone
+        nothing = np.zeros((1, atoms), dtype=np.int64)
+        down, up = self._slack(np.arange(atoms), nothing, nothing)
+        self.down, self.up = down[0], up[0]
+
+    def demands(self, target: int, atoms: IntArray, contributors: Sequence[int] = ()) -> Demands:
+        """Of the outsider (first), of insiders and pairs, and of contributors who are alone somewhere.
+
+        atoms: ascending, those of the target among them."""
+        parts, sizes = (self._dense(matrix, atoms) for matrix in (self._parts, self._sizes))
+        here = np.flatnonzero(sizes.any(axis=1) | parts.any(axis=1)).tolist()
+        own = self._own_of(target)
+        coalitions: list[tuple[int, ...]] = [(), *((h,) for h in here)]
+        if self._pairs and np.count_nonzero(own) >= _MANY:
+            coalitions += combinations(here, 2)
+        members = np.zeros((len(coalitions), len(own)), dtype=np.int64)
+        for i, each in enumerate(coalitions):
+            members[i, each] = 1
+        down, up = self._slack(atoms, members @ parts, members @ sizes)
+        held = members @ own
+        who = [Attacker(each) for each in coalitions]
+        if contributors:
+            its = self.alone[atoms] == np.array(contributors)[:, None]
+            down = np.concatenate((down, np.where(its, 0, down[0])))
+            up = np.concatenate((up, np.where(its, 0, up[0])))
+            held = np.concatenate((held, its @ (np.abs(self.on(target, atoms)) * self._size[atoms])))
+            who += [Attacker(alone=each) for each in contributors]
+        return Demands(who, self._need(target, held, atoms, down, up), down, up)
+
+    def open_needs(
+        self, target: int, atoms: IntArray, changes: Sequence[IntArray]
+    ) -> tuple[Demands, BoolArray]:
+        """What attackers ask of the target, and attackers × 2: what none of some changes gives them.
+
+        atoms: ascending, those of the target and all that the changes move among them; changes: on the atoms.
+        """
+        moved = np.zeros(len(atoms), dtype=bool) if not changes else np.any(changes, axis=0)
+        lonely = np.unique(self.alone[atoms[moved]])
+        demands = self.demands(target, atoms, lonely[lonely >= 0].tolist())
+        row, unmet = self.on(target, atoms), demands.need > 0
+        for change in changes:
+            unmet &= ~demands.met(change, int(row @ change))
+        return demands, unmet
+
+    def slack_of(self, who: Attacker, atoms: IntArray) -> tuple[IntArray, IntArray]:
+        """(down, up) of one attacker."""
+        parts, sizes = (
+            self._dense(matrix, atoms)[list(who.holdings)] for matrix in (self._parts, self._sizes)
+        )
+        down, up = self._slack(atoms, parts.sum(axis=0)[None], sizes.sum(axis=0)[None])
+        known = (self.alone[atoms] == who.alone) & (who.alone >= 0)
+        return np.where(known, 0, down[0]), np.where(known, 0, up[0])
+
+    def need_of(self, who: Attacker, target: int) -> IntArray:
+        """By how much the target must move (down, up) for one attacker."""
+        atoms = self.atoms_of(target)
+        down, up = self.slack_of(who, atoms)
+        its = (self.alone[atoms] == who.alone) & (who.alone >= 0)
+        held = self._own_of(target)[list(who.holdings)].sum()
+        held += np.abs(self.on(target, atoms))[its] @ self._size[atoms[its]]
+        needs: IntArray = self._need(target, np.array([held]), atoms, down[None], up[None])[0]
+        return needs
+
+    def on(self, target: int, atoms: IntArray) -> IntArray:
+        """The target's entries on the atoms, which hold all of its own."""
+        start, end = self.rows.indptr[target : target + 2]
+        row = np.zeros(len(atoms), dtype=np.int64)
+        row[np.searchsorted(atoms, self.rows.indices[start:end])] = self.rows.data[start:end]
+        return row
+
+    def atoms_of(self, target: int) -> IntArray:
+        """Ascending."""
+        start, end = self.rows.indptr[target : target + 2]
+        return np.asarray(self.rows.indices[start:end])
+
+    def _need(self, target: int, held: IntArray, atoms: IntArray, down: IntArray, up: IntArray) -> IntArray:
+        """Attackers × 2: the level, or what share of the rest it is, or all that the slack allows.
+
+        held: of the target's mass."""
+        level, share = int(self.level[target]), self._problem.share
+        rest = np.maximum(self.mass[target] - held, 0)
+        wanted = np.where(held > 0, np.minimum(level, _ceiling(rest, share)), level)
+        row = self.on(target, atoms)
+        at = np.flatnonzero(row)
+        weight = np.abs(row[at])
+        need = np.empty((len(held), 2), dtype=np.int64)
+        for way, (plus, minus) in enumerate(((down, up), (up, down))):
+            slack = np.where(row[at] > 0, plus[:, at], minus[:, at])
+            need[:, way] = np.minimum(wanted, _reach(slack, weight, level))
+        return need
+
+    def _slack(self, atoms: IntArray, part: IntArray, size: IntArray) -> tuple[IntArray, IntArray]:
+        """Slack, down and up, of coalitions that hold so much of the atoms: coalitions × atoms."""
+        problem = self._problem
+        values, lower, upper = problem.values[atoms], problem.lower[atoms], problem.upper[atoms]
+        least = np.where(lower >= 0, np.maximum(lower, np.minimum(part, values)), lower)
+        down = np.where(least <= -UNBOUNDED, UNBOUNDED, values - least)
+        up = np.broadcast_to(np.where(upper >= UNBOUNDED, UNBOUNDED, upper - values), down.shape)
+        rest = np.maximum(self._size[atoms] - size, 0)
+        if problem.prior is not None:
+            most = _floor(rest, problem.prior)
+            down, up = np.minimum(down, most), np.minimum(up, most)
+        if problem.alone is not None:
+            nobody_else = (rest == 0) & (size > 0)
+            down, up = np.where(nobody_else, 0, down), np.where(nobody_else, 0, up)
+        return down, up
+
+    def _dense(self, matrix: Any, atoms: IntArray) -> IntArray:
+        """Holdings × atoms."""
+        row, place = entries(matrix.indptr, atoms)
+        result = np.zeros((matrix.shape[1], len(atoms)), dtype=np.int64)
+        result[matrix.indices[place], row] = matrix.data[place]
+        return result
+
+    def _own_of(self, target: int) -> IntArray:
+        start, end = self._own.indptr[target : target + 2]
+        own = np.zeros(self._own.shape[1], dtype=np.int64)
+        own[self._own.indices[start:end]] = self._own.data[start:end]
+        return own
+
+
+def _floor(values: IntArray, by: Fraction) -> IntArray:
+    """⌊values · by⌋, without leaving int64 on the way where the result does not."""
+    whole, part = np.divmod(values, by.denominator)
+    return np.asarray(whole * by.numerator + part * by.numerator // by.denominator)
+
+
+def _ceiling(values: IntArray, by: Fraction) -> IntArray:
+    """⌈values · by⌉ likewise."""
+    return -_floor(-values, by)
+
+
+def _reach(slack: IntArray, weight: NDArray[np.int64], enough: int) -> IntArray:
+    """Per row min(Σ weight · slack, enough), where the sum may leave int64."""
+    if not slack.shape[1]:
+        return np.zeros(len(slack), dtype=np.int64)
+    most = np.minimum(slack, -(-enough // weight))  # more than this of one atom is enough by itself
+    if int(most.max(initial=0)) * int(weight.max(initial=1)) * slack.shape[1] >= 2**62:
+        return np.array(
+            [min(sum(row), enough) for row in (most.astype(object) * weight).tolist()], dtype=np.int64
+        )
+    return np.asarray(np.minimum(most @ weight, enough))

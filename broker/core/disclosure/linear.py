@@ -1,0 +1,120 @@
+"""Linear programs, by HiGHS: one thread, one method, fixed seed, no presolve, and a budget of iterations.
+
+Nothing that a float says is believed: what a solution is used for is checked in integers by whoever asked. A
+program that does not end with an optimal solution has none; one that ends because the budget is spent raises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import highspy
+import numpy as np
+from numpy.typing import NDArray
+
+from broker.core.disclosure.problem import LimitReached, Limits
+from broker.core.disclosure.table import IntArray
+
+Floats = NDArray[np.float64]
+
+_OPTIONS: Final[dict[str, str | int]] = {
+    "threads": 1,
+    "parallel": "off",
+    "random_seed": 0,
+    "solver": "simplex",
+    "simplex_strategy": 1,  # dual: costs are never negative, so that all slack is a dual feasible start
+    "presolve": "off",  # it costs more than it saves on programs of some hundred columns
+}
+_ROWWISE: Final = 2
+_MINIMISE: Final = 1
+
+
+@dataclass(frozen=True)
+class Program:
+    """Minimise cost · x where lower <= x <= upper and rows · x = right. rows: row after row (csr)."""
+
+    cost: Floats
+    lower: Floats
+    upper: Floats
+    starts: IntArray
+    columns: IntArray
+    entries: Floats
+    right: Floats
+
+
+@dataclass(frozen=True)
+class Solution:
+    """An optimal solution. dual: per row; cost - dual · rows is never negative where x could grow."""
+
+    x: Floats
+    dual: Floats
+
+
+class _Silent(highspy.Highs):
+    """HiGHS greets on standard output as soon as its callbacks are set up, which nobody needs here."""
+
+    def __init__(self) -> None:
+        super(highspy.Highs, self).__init__()
+        self.setOptionValue("output_flag", False)
+
+
+class Solver:
+    """Solves programs one after another. What `load` was given is all that a solution depends on, and the
+    changes since."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._left = limits.iterations
+        self._highs = _Silent()
+        for name, value in _OPTIONS.items():
+            self._highs.setOptionValue(name, value)
+
+    def minimise(self, program: Program) -> Solution | None:
+        """The solution, None if there is no optimal one. Raises LimitReached."""
+        self.load(program)
+        return self.run()
+
+    def load(self, program: Program) -> None:
+        """Make it the current program."""
+        width = len(program.cost)
+        self._columns = np.arange(width, dtype=np.int32)
+        self._highs.passModel(
+            width,
+            len(program.right),
+            len(program.columns),
+            _ROWWISE,
+            _MINIMISE,
+            0.0,
+            program.cost,
+            program.lower,
+            program.upper,
+            program.right,
+            program.right,
+            program.starts.astype(np.int32),
+            program.columns.astype(np.int32),
+            program.entries,
+            np.zeros(width, dtype=np.int32),
+        )
+
+    def change_cost(self, cost: Floats) -> None:
+        """Of all columns; the next run starts from the last solution."""
+        self._highs.changeColsCost(len(cost), self._columns, cost)
+
+    def change_bounds(self, lower: Floats, upper: Floats) -> None:
+        """Likewise."""
+        self._highs.changeColsBounds(len(lower), self._columns, lower, upper)
+
+    def run(self) -> Solution | None:
+        """Solve the current program, from where it stands. None, LimitReached: as `minimise`."""
+        self._highs.setOptionValue("simplex_iteration_limit", min(self._left, 2**31 - 1))
+        self._highs.run()
+        self._left -= 1 + max(self._highs.getInfo().simplex_iteration_count, 0)
+        status = self._highs.getModelStatus()
+        if self._left <= 0 or status == highspy.HighsModelStatus.kIterationLimit:
+            raise LimitReached(
+                "too_long", "deciding takes more iterations than allowed; nothing is published"
+            )
+        if status != highspy.HighsModelStatus.kOptimal:
+            return None
+        solution = self._highs.getSolution()
+        return Solution(np.array(solution.col_value), np.array(solution.row_dual))
