@@ -80,7 +80,8 @@ class Demands:
 class Attackers:
     """All attackers of a problem. The targets may be others than the problem's own.
 
-    rows, level, mass (Σ|x|): of the targets; down, up: the outsider's slack per atom; alone: as the problem's.
+    rows, level, mass (Σ|x|): of the targets; down, up: the outsider's slack per atom; alone: as the problem's;
+    coalitions: the outsider, holdings, pairs.
     """
 
     def __init__(self, problem: Problem, targets: Targets) -> None:
@@ -98,12 +99,12 @@ class Attackers:
         self.alone: IntArray = np.full(atoms, -1, dtype=np.int64) if problem.alone is None else problem.alone
         holdings = range(parts.shape[0])
         pairs = combinations(holdings, 2) if insiders is not None and insiders.pairs else ()
-        self._who = [OUTSIDER, *(Attacker((h,)) for h in holdings), *map(Attacker, pairs)]
-        self._members = np.zeros((len(self._who), len(holdings)), dtype=np.int64)
-        for i, each in enumerate(self._who):
+        self.coalitions = [OUTSIDER, *(Attacker((h,)) for h in holdings), *map(Attacker, pairs)]
+        self._members = np.zeros((len(self.coalitions), len(holdings)), dtype=np.int64)
+        for i, each in enumerate(self.coalitions):
             self._members[i, each.holdings] = 1
         everywhere = np.arange(atoms)
-        known = self._who if len(self._who) * atoms <= _TABLE else [OUTSIDER]
+        known = self.coalitions if len(self.coalitions) * atoms <= _TABLE else [OUTSIDER]
         self._table = self._slack_of(everywhere, self._members[: len(known)])
         self.down, self.up = self._table[0][0], self._table[1][0]
         self._needs: dict[int, tuple[IntArray, IntArray]] = {}
@@ -113,8 +114,8 @@ class Attackers:
         """Of the outsider (first), of insiders and pairs, and of contributors who are alone somewhere.
 
         atoms: ascending, those of the target among them."""
-        chosen, need = self._needs_of(target)
-        if len(self._table[0]) == len(self._who):
+        chosen, need = self.needs_of(target)
+        if len(self._table[0]) == len(self.coalitions):
             down, up = (side[chosen[:, None], atoms] for side in self._table)
         else:
             present = self._dense(self._sizes, atoms).any(axis=1) | self._dense(self._parts, atoms).any(
@@ -123,7 +124,7 @@ class Attackers:
             here = self._members[chosen][:, ~present].sum(axis=1) == 0
             chosen, need = chosen[here], need[here]
             down, up = self._slack_of(atoms, self._members[chosen])
-        who = [self._who[i] for i in chosen.tolist()]
+        who = [self.coalitions[i] for i in chosen.tolist()]
         if contributors:
             its = self.alone[atoms] == np.array(contributors)[:, None]
             down = np.concatenate((down, np.where(its, 0, down[0])))
@@ -132,14 +133,21 @@ class Attackers:
             who += [Attacker(alone=each) for each in contributors]
         return Demands(who, need, down, up)
 
+    def slack(self, atoms: IntArray) -> tuple[IntArray, IntArray]:
+        """(down, up) of all coalitions: coalitions × atoms."""
+        if len(self._table[0]) == len(self.coalitions):
+            return self._table[0][:, atoms], self._table[1][:, atoms]
+        return self._slack_of(atoms, self._members)
+
     def need_alone(self, target: int, contributor: int) -> IntArray:
         """By how much the target must move (down, up) for who is alone in some of its atoms."""
         if (target, contributor) not in self._needs_alone:
             self._needs_alone[target, contributor] = self.need_of(Attacker(alone=contributor), target)
         return self._needs_alone[target, contributor]
 
-    def _needs_of(self, target: int) -> tuple[IntArray, IntArray]:
-        """The coalitions (indices) that ask anything of the target, the outsider first, and what: × 2."""
+    def needs_of(self, target: int) -> tuple[IntArray, IntArray]:
+        """The coalitions (indices in `coalitions`) that ask anything of the target, the outsider first, and what:
+        coalitions × 2."""
         if target not in self._needs:
             start, end = self._own.indptr[target : target + 2]
             own = np.zeros(self._own.shape[1], dtype=np.int64)
