@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,8 @@ from broker.core.disclosure.problem import UNBOUNDED, Attacker, Problem, Rows, T
 from broker.core.disclosure.table import BoolArray, IntArray
 
 OUTSIDER = Attacker()
-_MANY = 4  # holdings that must contribute before two of them together are an attacker
+_MANY: Final = 4  # holdings that must contribute before two of them together are an attacker
+_TABLE: Final = 2**24  # coalitions × atoms up to which all slack is computed beforehand
 
 
 def entries(starts: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
@@ -79,7 +80,8 @@ class Demands:
 class Attackers:
     """All attackers of a problem. The targets may be others than the problem's own.
 
-    rows, level, mass (Σ|x|): of the targets; down, up: the outsider's slack per atom; alone: as the problem's.
+    rows, level, mass (Σ|x|): of the targets; down, up: the outsider's slack per atom; alone: as the problem's;
+    coalitions: the outsider, holdings, pairs.
     """
 
     def __init__(self, problem: Problem, targets: Targets) -> None:
@@ -89,41 +91,75 @@ class Attackers:
         self.level = targets.level
         weights = abs(self.rows)
         self.mass: IntArray = weights @ self._size
-        atoms = len(problem.values)
-        insiders = problem.insiders
+        atoms, insiders = len(problem.values), problem.insiders
         parts = csr_array((0, atoms), dtype=np.int64) if insiders is None else csr_array(insiders.parts)
         sizes = abs(parts) if insiders is None or insiders.sizes is None else csr_array(insiders.sizes)
         self._parts, self._sizes = int_rows(parts.T), int_rows(sizes.T)  # atoms × holdings
         self._own = int_rows(weights @ self._sizes)
-        self._pairs = insiders is not None and insiders.pairs
         self.alone: IntArray = np.full(atoms, -1, dtype=np.int64) if problem.alone is None else problem.alone
-        nothing = np.zeros((1, atoms), dtype=np.int64)
-        down, up = self._slack(np.arange(atoms), nothing, nothing)
-        self.down, self.up = down[0], up[0]
+        holdings = range(parts.shape[0])
+        pairs = combinations(holdings, 2) if insiders is not None and insiders.pairs else ()
+        self.coalitions = [OUTSIDER, *(Attacker((h,)) for h in holdings), *map(Attacker, pairs)]
+        self._members = np.zeros((len(self.coalitions), len(holdings)), dtype=np.int64)
+        for i, each in enumerate(self.coalitions):
+            self._members[i, each.holdings] = 1
+        everywhere = np.arange(atoms)
+        known = self.coalitions if len(self.coalitions) * atoms <= _TABLE else [OUTSIDER]
+        self._table = self._slack_of(everywhere, self._members[: len(known)])
+        self.down, self.up = self._table[0][0], self._table[1][0]
+        self._needs: dict[int, tuple[IntArray, IntArray]] = {}
+        self._needs_alone: dict[tuple[int, int], IntArray] = {}
 
     def demands(self, target: int, atoms: IntArray, contributors: Sequence[int] = ()) -> Demands:
         """Of the outsider (first), of insiders and pairs, and of contributors who are alone somewhere.
 
         atoms: ascending, those of the target among them."""
-        parts, sizes = (self._dense(matrix, atoms) for matrix in (self._parts, self._sizes))
-        here = np.flatnonzero(sizes.any(axis=1) | parts.any(axis=1)).tolist()
-        own = self._own_of(target)
-        coalitions: list[tuple[int, ...]] = [(), *((h,) for h in here)]
-        if self._pairs and np.count_nonzero(own) >= _MANY:
-            coalitions += combinations(here, 2)
-        members = np.zeros((len(coalitions), len(own)), dtype=np.int64)
-        for i, each in enumerate(coalitions):
-            members[i, each] = 1
-        down, up = self._slack(atoms, members @ parts, members @ sizes)
-        held = members @ own
-        who = [Attacker(each) for each in coalitions]
+        chosen, need = self.needs_of(target)
+        if len(self._table[0]) == len(self.coalitions):
+            down, up = (side[chosen[:, None], atoms] for side in self._table)
+        else:
+            present = self._dense(self._sizes, atoms).any(axis=1) | self._dense(self._parts, atoms).any(
+                axis=1
+            )
+            here = self._members[chosen][:, ~present].sum(axis=1) == 0
+            chosen, need = chosen[here], need[here]
+            down, up = self._slack_of(atoms, self._members[chosen])
+        who = [self.coalitions[i] for i in chosen.tolist()]
         if contributors:
             its = self.alone[atoms] == np.array(contributors)[:, None]
             down = np.concatenate((down, np.where(its, 0, down[0])))
             up = np.concatenate((up, np.where(its, 0, up[0])))
-            held = np.concatenate((held, its @ (np.abs(self.on(target, atoms)) * self._size[atoms])))
+            need = np.concatenate((need, [self.need_alone(target, each) for each in contributors]))
             who += [Attacker(alone=each) for each in contributors]
-        return Demands(who, self._need(target, held, atoms, down, up), down, up)
+        return Demands(who, need, down, up)
+
+    def slack(self, atoms: IntArray) -> tuple[IntArray, IntArray]:
+        """(down, up) of all coalitions: coalitions × atoms."""
+        if len(self._table[0]) == len(self.coalitions):
+            return self._table[0][:, atoms], self._table[1][:, atoms]
+        return self._slack_of(atoms, self._members)
+
+    def need_alone(self, target: int, contributor: int) -> IntArray:
+        """By how much the target must move (down, up) for who is alone in some of its atoms."""
+        if (target, contributor) not in self._needs_alone:
+            self._needs_alone[target, contributor] = self.need_of(Attacker(alone=contributor), target)
+        return self._needs_alone[target, contributor]
+
+    def needs_of(self, target: int) -> tuple[IntArray, IntArray]:
+        """The coalitions (indices in `coalitions`) that ask anything of the target, the outsider first, and what:
+        coalitions × 2."""
+        if target not in self._needs:
+            start, end = self._own.indptr[target : target + 2]
+            own = np.zeros(self._own.shape[1], dtype=np.int64)
+            own[self._own.indices[start:end]] = self._own.data[start:end]
+            singles = np.count_nonzero(own) < _MANY
+            members = self._members[: 1 + len(own)] if singles else self._members
+            atoms = self.atoms_of(target)
+            need = self._need(target, members @ own, *self._slack_of(atoms, members))
+            chosen = np.flatnonzero(need.any(axis=1))
+            chosen = np.union1d([0], chosen).astype(np.int64)
+            self._needs[target] = chosen, need[chosen]
+        return self._needs[target]
 
     def open_needs(
         self, target: int, atoms: IntArray, changes: Sequence[IntArray]
@@ -142,10 +178,7 @@ class Attackers:
 
     def slack_of(self, who: Attacker, atoms: IntArray) -> tuple[IntArray, IntArray]:
         """(down, up) of one attacker."""
-        parts, sizes = (
-            self._dense(matrix, atoms)[list(who.holdings)] for matrix in (self._parts, self._sizes)
-        )
-        down, up = self._slack(atoms, parts.sum(axis=0)[None], sizes.sum(axis=0)[None])
+        down, up = self._slack_of(atoms, self._member(who))
         known = (self.alone[atoms] == who.alone) & (who.alone >= 0)
         return np.where(known, 0, down[0]), np.where(known, 0, up[0])
 
@@ -154,10 +187,15 @@ class Attackers:
         atoms = self.atoms_of(target)
         down, up = self.slack_of(who, atoms)
         its = (self.alone[atoms] == who.alone) & (who.alone >= 0)
-        held = self._own_of(target)[list(who.holdings)].sum()
+        held = self._own[[target]].toarray() @ self._member(who)[0]
         held += np.abs(self.on(target, atoms))[its] @ self._size[atoms[its]]
-        needs: IntArray = self._need(target, np.array([held]), atoms, down[None], up[None])[0]
+        needs: IntArray = self._need(target, held, down[None], up[None])[0]
         return needs
+
+    def _member(self, who: Attacker) -> IntArray:
+        member = np.zeros((1, self._members.shape[1]), dtype=np.int64)
+        member[0, who.holdings] = 1
+        return member
 
     def on(self, target: int, atoms: IntArray) -> IntArray:
         """The target's entries on the atoms, which hold all of its own."""
@@ -171,25 +209,24 @@ class Attackers:
         start, end = self.rows.indptr[target : target + 2]
         return np.asarray(self.rows.indices[start:end])
 
-    def _need(self, target: int, held: IntArray, atoms: IntArray, down: IntArray, up: IntArray) -> IntArray:
+    def _need(self, target: int, held: IntArray, down: IntArray, up: IntArray) -> IntArray:
         """Attackers × 2: the level, or what share of the rest it is, or all that the slack allows.
 
-        held: of the target's mass."""
+        held: of the target's mass; down, up: on the target's atoms."""
         level, share = int(self.level[target]), self._problem.share
         rest = np.maximum(self.mass[target] - held, 0)
         wanted = np.where(held > 0, np.minimum(level, _ceiling(rest, share)), level)
-        row = self.on(target, atoms)
-        at = np.flatnonzero(row)
-        weight = np.abs(row[at])
+        start, end = self.rows.indptr[target : target + 2]
+        row = self.rows.data[start:end]
         need = np.empty((len(held), 2), dtype=np.int64)
         for way, (plus, minus) in enumerate(((down, up), (up, down))):
-            slack = np.where(row[at] > 0, plus[:, at], minus[:, at])
-            need[:, way] = np.minimum(wanted, _reach(slack, weight, level))
+            need[:, way] = np.minimum(wanted, _reach(np.where(row > 0, plus, minus), np.abs(row), level))
         return need
 
-    def _slack(self, atoms: IntArray, part: IntArray, size: IntArray) -> tuple[IntArray, IntArray]:
-        """Slack, down and up, of coalitions that hold so much of the atoms: coalitions × atoms."""
+    def _slack_of(self, atoms: IntArray, members: IntArray) -> tuple[IntArray, IntArray]:
+        """Slack, down and up, of coalitions of so many holdings: coalitions × atoms."""
         problem = self._problem
+        part, size = (members @ self._dense(matrix, atoms) for matrix in (self._parts, self._sizes))
         values, lower, upper = problem.values[atoms], problem.lower[atoms], problem.upper[atoms]
         least = np.where(lower >= 0, np.maximum(lower, np.minimum(part, values)), lower)
         down = np.where(least <= -UNBOUNDED, UNBOUNDED, values - least)
@@ -209,12 +246,6 @@ class Attackers:
         result = np.zeros((matrix.shape[1], len(atoms)), dtype=np.int64)
         result[matrix.indices[place], row] = matrix.data[place]
         return result
-
-    def _own_of(self, target: int) -> IntArray:
-        start, end = self._own.indptr[target : target + 2]
-        own = np.zeros(self._own.shape[1], dtype=np.int64)
-        own[self._own.indices[start:end]] = self._own.data[start:end]
-        return own
 
 
 def _floor(values: IntArray, by: Fraction) -> IntArray:

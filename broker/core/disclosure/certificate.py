@@ -16,9 +16,8 @@ import numpy as np
 
 from broker.core.disclosure.attackers import Attackers, int_rows
 from broker.core.disclosure.problem import Problem, Protection, Role, Rows
-from broker.core.disclosure.reduction import reduced
-from broker.core.disclosure.secondary import spanned
-from broker.core.disclosure.table import BoolArray, IntArray
+from broker.core.disclosure.span import determined
+from broker.core.disclosure.table import IntArray
 from broker.core.errors import ProgrammerError
 
 
@@ -38,21 +37,6 @@ def verify(problem: Problem, protection: Protection, primes: tuple[int, int]) ->
         _require(
             not known.any(), f"targets {np.flatnonzero(known)[:5].tolist()} are determined modulo {prime}"
         )
-
-
-def determined(published: Rows, targets: Rows, prime: int) -> BoolArray:
-    """Per target: whether it is in the span of the published rows modulo a prime, found on the reduced system."""
-    left = reduced(published, np.zeros(published.shape[0], dtype=np.int64))
-    columns = int_rows(targets.T)
-    undetermined = np.zeros(targets.shape[0], dtype=bool)
-    for component in left.components:
-        here = int_rows(int_rows(columns[component.atoms]).T)
-        touched = np.flatnonzero(np.diff(here.indptr))
-        touched = touched[~undetermined[touched]]
-        if len(touched):
-            rows, parts = component.rows.toarray() % prime, here[touched].toarray() % prime
-            undetermined[touched] |= ~spanned(rows, parts, prime)
-    return ~undetermined
 
 
 def _same_problem(problem: Problem, protection: Protection) -> None:

@@ -23,9 +23,10 @@ _OPTIONS: Final[dict[str, str | int]] = {
     "parallel": "off",
     "random_seed": 0,
     "solver": "simplex",
-    "simplex_strategy": 1,  # dual: costs are never negative, so that all slack is a dual feasible start
     "presolve": "off",  # it costs more than it saves on programs of some hundred columns
 }
+DUAL: Final = 1  # where costs are never negative: all slack is a dual feasible start
+PRIMAL: Final = 4  # where 0 is a solution, or only costs change from one run to the next
 _ROWWISE: Final = 2
 _MINIMISE: Final = 1
 
@@ -61,13 +62,15 @@ class _Silent(highspy.Highs):
 
 class Solver:
     """Solves programs one after another. What `load` was given is all that a solution depends on, and the
-    changes since."""
+    changes since. unbounded: why the last run had no solution."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, method: int = DUAL) -> None:
+        self.unbounded = False
         self._left = limits.iterations
         self._highs = _Silent()
         for name, value in _OPTIONS.items():
             self._highs.setOptionValue(name, value)
+        self._highs.setOptionValue("simplex_strategy", method)
 
     def minimise(self, program: Program) -> Solution | None:
         """The solution, None if there is no optimal one. Raises LimitReached."""
@@ -100,10 +103,6 @@ class Solver:
         """Of all columns; the next run starts from the last solution."""
         self._highs.changeColsCost(len(cost), self._columns, cost)
 
-    def change_bounds(self, lower: Floats, upper: Floats) -> None:
-        """Likewise."""
-        self._highs.changeColsBounds(len(lower), self._columns, lower, upper)
-
     def run(self) -> Solution | None:
         """Solve the current program, from where it stands. None, LimitReached: as `minimise`."""
         self._highs.setOptionValue("simplex_iteration_limit", min(self._left, 2**31 - 1))
@@ -114,6 +113,7 @@ class Solver:
             raise LimitReached(
                 "too_long", "deciding takes more iterations than allowed; nothing is published"
             )
+        self.unbounded = status == highspy.HighsModelStatus.kUnbounded
         if status != highspy.HighsModelStatus.kOptimal:
             return None
         solution = self._highs.getSolution()

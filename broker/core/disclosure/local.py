@@ -37,7 +37,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """Published figures on some atoms. Those with several: entries (row, atom, coefficient), equal rows taken
     together, with their cost and whether one is fixed. Those with one: its atom, cost and whether fixed."""
 
@@ -52,17 +52,16 @@ class _Rows:
 
 
 def search(
-    system: System, solver: Solver, atoms: IntArray, target: IntArray, bounds: Bounds, *, hard: bool
+    rows: Rows, solver: Solver, target: IntArray, bounds: Bounds, *, hard: bool = False
 ) -> list[Circuit]:
     """The circuits of the cheapest change that moves the target by one; none if there is no such change.
 
-    atoms: the neighbourhood; target: the target's entries on it; hard: nothing published may see the change.
+    target: its entries on the atoms; hard: nothing published may see the change.
     """
-    rows = _rows(system, atoms)
     solution = solver.minimise(_program(rows, target, bounds, hard=hard))
     if solution is None:
         return []
-    n = len(atoms)
+    n = len(target)
     change = solution.x[:n] - solution.x[n : 2 * n]
     seen = np.zeros(len(rows.cost))
     np.add.at(seen, rows.row, rows.coefficient * change[rows.atom])
@@ -78,7 +77,7 @@ def search(
     ]
 
 
-def _program(rows: _Rows, target: IntArray, bounds: Bounds, *, hard: bool) -> Program:
+def _program(rows: Rows, target: IntArray, bounds: Bounds, *, hard: bool) -> Program:
     n, soft = len(target), np.flatnonzero(~rows.fixed & (not hard))
     own = np.zeros(n)
     np.add.at(own, rows.lone_atom, rows.lone_cost)
@@ -120,7 +119,8 @@ def _program(rows: _Rows, target: IntArray, bounds: Bounds, *, hard: bool) -> Pr
     )
 
 
-def _rows(system: System, atoms: IntArray) -> _Rows:
+def rows_on(system: System, atoms: IntArray) -> Rows:
+    """What the published figures are on some atoms."""
     row, place = entries(system.of_atom.indptr, atoms)
     figure, data = system.of_atom.indices[place], system.of_atom.data[place]
     kept = np.flatnonzero(system.published[figure])
@@ -140,7 +140,7 @@ def _rows(system: System, atoms: IntArray) -> _Rows:
     np.add.at(cost, group, system.cost[several])
     np.logical_or.at(fixed, group, system.fixed[several])
     chosen = lead[group[of]] == of
-    return _Rows(
+    return Rows(
         row=group[of[chosen]],
         atom=atom[chosen],
         coefficient=data[chosen],

@@ -161,22 +161,18 @@ Judge = Callable[[Rows], IntArray]
 
 @dataclass(frozen=True)
 class Interval:
-    """What an attacker knows of a target: v + down <= target <= v + up, in exact rationals that contain the
-    solver's.
+    """What an attacker knows of a target: v + down <= target <= v + up, exactly; None: no bound.
 
-    short: not proven to be as wide as `level` on both sides; determined: down = up = 0.
+    need: how wide it must be, down and up; short: not proven to be; determined: everybody can compute the target.
     """
 
     target: int
     attacker: Attacker
-    down: Fraction
-    up: Fraction
-    level: int
+    down: Fraction | None
+    up: Fraction | None
+    need: tuple[int, int]
     short: bool
-
-    @property
-    def determined(self) -> bool:
-        return self.down == self.up
+    determined: bool
 
 
 _ROOM: Final = 2.0**61  # sums of what is moved stay within int64

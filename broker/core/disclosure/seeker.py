@@ -21,7 +21,7 @@ import numpy as np
 from broker.core.disclosure.attackers import OUTSIDER, Attackers, Demands
 from broker.core.disclosure.exact import Circuit, combined, lowest_terms
 from broker.core.disclosure.linear import Floats, Solver
-from broker.core.disclosure.local import Bounds, search
+from broker.core.disclosure.local import Bounds, Rows, rows_on, search
 from broker.core.disclosure.problem import Attacker
 from broker.core.disclosure.system import System
 from broker.core.disclosure.table import BoolArray, IntArray
@@ -53,6 +53,12 @@ class _Quest:
         """Attackers × atoms: how far an atom may rise, how far fall, while the target goes that way."""
         demands = self.demands
         return (demands.up, demands.down) if way == _UP else (demands.down, demands.up)
+
+
+def _single(quest: _Quest, place: int) -> BoolArray:
+    """One of the open needs."""
+    at = np.flatnonzero(quest.open)[place]
+    return np.asarray(np.arange(quest.open.size).reshape(-1, 2) == at)
 
 
 class Seeker:
@@ -101,7 +107,10 @@ class Seeker:
             quest = self._quest(target, atoms)
             if self._is_met(quest):
                 return True
-            if not any(self._found(quest, bounds, hard) for bounds in self._attempts(quest, hard, every)):
+            rows = rows_on(self.system, quest.atoms)
+            if not any(
+                self._found(quest, rows, bounds, hard) for bounds in self._attempts(quest, hard, every)
+            ):
                 return False
 
     def keep(self, target: int, witness: Witness) -> None:
@@ -137,17 +146,33 @@ class Seeker:
         )
 
     def _others(self, target: int) -> Iterator[Witness]:
-        """Witnesses of other targets that may serve this one: latest first."""
+        """Witnesses of other targets that may serve this one, as far as an outsider is concerned: latest first."""
         seen = set(self.witnesses[target])
-        for atom in self.attackers.atoms_of(target).tolist():
+        own = self.attackers.atoms_of(target)
+        tried = 0
+        for atom in own.tolist():
             for witness in reversed(self._of_atom[atom]):
                 if witness in seen:
                     continue
                 seen.add(witness)
-                if len(seen) > _OTHERS:
-                    return
-                if not len(self.system.seen(witness.atoms, witness.change)):
+                if self._may_serve(witness, target):
+                    tried += 1
                     yield witness
+                if tried == _OTHERS or len(seen) > 10 * _OTHERS:
+                    return
+
+    def _may_serve(self, witness: Witness, target: int) -> bool:
+        attackers = self.attackers
+        row = attackers.on(target, np.union1d(witness.atoms, attackers.atoms_of(target)))
+        move = abs(int(self._spread(witness, np.union1d(witness.atoms, attackers.atoms_of(target))) @ row))
+        if not move:
+            return False
+        times = -(-int(attackers.level[target]) // move)
+        size = np.abs(witness.change)
+        least = np.minimum(attackers.down[witness.atoms], attackers.up[witness.atoms])
+        return bool((least // size >= times).all()) and not len(
+            self.system.seen(witness.atoms, witness.change)
+        )
 
     def _able(self, target: int) -> Floats:
         """Per atom of the table the part of the target's level that it can move by, at most all of it."""
@@ -162,14 +187,18 @@ class Seeker:
             return
         together = self._bounds(quest, quest.open)
         lonely = self._lonely(quest)
-        if (lonely & ((together.up > 0) | (together.down > 0))).any():
+        tight = bool((lonely & ((together.up > 0) | (together.down > 0))).any())
+        if tight:
             yield Bounds(np.where(lonely, 0.0, together.up), np.where(lonely, 0.0, together.down))
-        yield together
-        if not hard:
-            for way in (_UP, _DOWN):
-                yield self._bounds(quest, quest.open & (np.arange(2) == way))
-        for at in np.flatnonzero(quest.open)[: None if every else 1].tolist():
-            yield self._bounds(quest, np.arange(quest.open.size).reshape(-1, 2) == at)
+        if not (hard and tight):
+            yield together
+        if hard:  # most fail: if the first need alone cannot be met, nothing else matters
+            yield self._bounds(quest, _single(quest, 0))
+            return
+        for way in (_UP, _DOWN):
+            yield self._bounds(quest, quest.open & (np.arange(2) == way))
+        for place in range(int(quest.open.sum()) if every else 1):
+            yield self._bounds(quest, _single(quest, place))
 
     def _bounds(self, quest: _Quest, chosen: BoolArray) -> Bounds:
         """The closest bounds of the chosen needs, relative to the target's move."""
@@ -195,11 +224,11 @@ class Seeker:
             ]
         return (alone >= 0) & ~np.isin(alone, exempt)
 
-    def _found(self, quest: _Quest, bounds: Bounds, hard: bool) -> bool:
+    def _found(self, quest: _Quest, rows: Rows, bounds: Bounds, hard: bool) -> bool:
         """Search one change, keep it if it helps."""
-        parts = search(self.system, self._solver, quest.atoms, quest.row, bounds, hard=hard)
+        parts = search(rows, self._solver, quest.row, bounds, hard=hard)
         helped = False
-        for change in self._whole(quest, parts or []):
+        for change in self._whole(quest, parts):
             if self._takes(quest, change):
                 self._adopt(quest, change)
                 helped = True

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.sparse import csr_array, vstack
 
 from broker.core.disclosure.attackers import Attackers, int_rows
+from broker.core.disclosure.cleanup import Cleanup
 from broker.core.disclosure.exposure import evidence
 from broker.core.disclosure.linear import Solver
 from broker.core.disclosure.problem import Exposure, Judge, Limits, Problem, Protection, Role, Targets, check
@@ -48,6 +49,10 @@ class _Choice:
                 figures = evidence(self.system, self.seeker.attackers, self._solver, target, attacker)
                 self.exposed.append(Exposure(target, attacker, figures))
 
+    def publish_again(self) -> None:
+        """What was suppressed for nothing, dearest first."""
+        Cleanup(self.seeker, ~self.system.published & (self._problem.role == Role.CANDIDATE)).run()
+
     def save_remainders(self, judge: Judge) -> None:
         """Judge what the pattern gives away, make targets of what is unsafe, until nothing unsafe is left."""
         judged: set[bytes] = set()
@@ -75,6 +80,7 @@ def protect(problem: Problem, limits: Limits = _LIMITS, judge: Judge | None = No
     check(problem, limits)
     choice = _Choice(problem, limits)
     choice.save(np.arange(len(problem.targets.level)))
+    choice.publish_again()
     if judge is not None:
         choice.save_remainders(judge)
     return _protection(problem, choice)

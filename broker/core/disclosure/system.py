@@ -37,14 +37,19 @@ class System:
         own = self._own[atoms]
         return np.where((own >= 0) & self.published[own], self.cost[own], 0.0)
 
-    def seen(self, atoms: IntArray, change: IntArray) -> IntArray:
-        """The published figures that a change of the atoms shows in."""
+    def moved(self, atoms: IntArray, change: IntArray) -> IntArray:
+        """The figures that a change of the atoms moves."""
         row, place = entries(self.of_atom.indptr, atoms)
         figures, at = np.unique(self.of_atom.indices[place], return_inverse=True)
         move = np.zeros(len(figures), dtype=np.int64)
         np.add.at(move, at, self.of_atom.data[place] * change[row])
-        shown: IntArray = figures[(move != 0) & self.published[figures]]
-        return shown
+        moved: IntArray = figures[move != 0]
+        return moved
+
+    def seen(self, atoms: IntArray, change: IntArray) -> IntArray:
+        """The published figures that a change of the atoms shows in."""
+        moved = self.moved(atoms, change)
+        return moved[self.published[moved]]
 
     def suppress(self, figures: IntArray) -> None:
         assert not self.fixed[figures].any()
@@ -71,11 +76,11 @@ class System:
         many atoms of each figure are taken.
         """
         seeds = target if len(target) <= reach else np.sort(target[self._ranked(target, able)[:reach]])
-        line, atoms = self._atoms(self._lines(seeds)[: max(6, reach // 2)])
+        line, atoms = self._atoms(self.lines(seeds)[: max(6, reach // 2)])
         order = self._ranked(atoms, able, line)
         rank = np.arange(len(order)) - np.searchsorted(line[order], line[order])
         inner = np.union1d(seeds, atoms[order[rank < reach]])
-        touched = self._lines(inner)
+        touched = self.lines(inner)
         _, more = self._atoms(touched[: 4 * reach])
         more = np.setdiff1d(more, inner)
         best = self._ranked(more, able, self._open_ends(more, touched))[: reach * reach]
@@ -96,7 +101,7 @@ class System:
         price[able[atoms] <= 0] = np.inf
         return np.lexsort((atoms, price) if group is None else (atoms, price, group))
 
-    def _lines(self, atoms: IntArray) -> IntArray:
+    def lines(self, atoms: IntArray) -> IntArray:
         """The published figures of several atoms that hold some of these, smallest first."""
         _, place = entries(self.of_atom.indptr, atoms)
         figures = np.unique(self.of_atom.indices[place])
