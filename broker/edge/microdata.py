@@ -12,6 +12,7 @@ Invariants
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +21,13 @@ import polars as pl
 from broker.core.errors import InputError
 from broker.core.static.hierarchy import COLUMNS, Hierarchy
 from broker.core.static.microdata import Microdata
+from broker.core.static.published import PUBLISHED, STATUSES, PublishedTable
 from broker.core.static.spec import ROLES, TOTAL, Spec
 from broker.edge.table_files import TableFile, read_table
 from broker.edge.text_columns import exact_integers
 
 _MOST_PLACES: Final = 12
-_LIMIT: Final = 2.0**62
+_LIMIT: Final = 2.0**56
 _WRONG: Final = {
     "not_finite": "is not a finite number",
     "bad_value": "is not a number: write decimals with a point, without separators",
@@ -66,14 +68,15 @@ def read_microdata(path: Path, spec: Spec, codes: dict[str, list[Hierarchy]]) ->
     holding = _names(table, columns["holding"], path, spec.holding is not None)
     holding = contributor if holding is None else holding
     _check_holdings(contributor, holding, table, path)
-    holdings = holding.unique().sort()
+    contributors, holdings = contributor.unique().sort(), holding.unique().sort()
     rows = table.frame.select(sorted(spec.columns)).with_columns(
-        contributor=_indices(contributor, contributor.unique().sort()),
+        contributor=_indices(contributor, contributors),
         holding=_indices(holding, holdings),
         value=_products(value, weight, path),
         weight=weight,
     )
-    return Microdata(rows, holdings.to_list(), places + weight_places, weight_places)
+    names = contributors.to_list(), holdings.to_list()
+    return Microdata(rows, *names, places + weight_places, weight_places)
 
 
 def _check_codes(table: TableFile, column: str, hierarchies: list[Hierarchy], path: Path) -> None:
@@ -166,3 +169,42 @@ def _refuse(
         shown = table.frame[column][row]
         said = f"`{shown:.60}` {what}" if shown is not None else what
         raise InputError(reason, f"column {column}, line {int(table.lines[row])}: {said}", where=str(path))
+
+
+def read_published(
+    path: Path, columns: Sequence[str], codes: Mapping[str, Hierarchy | None]
+) -> PublishedTable:
+    """A published table. columns: its dimensions; codes: their hierarchies, None where it is flat.
+
+    Raises InputError that names line and offender: `missing_column`, `empty_file`, `bad_row`, `not_in_hierarchy`,
+    `cell_twice`.
+    """
+    table = read_table(path, (*columns, "value", "status"))
+    if not table.frame.height:
+        raise InputError("empty_file", "there is no row below the first line", where=str(path))
+    for column in columns:
+        text, hierarchy = table.frame[column], codes[column]
+        _refuse(table, column, text.is_null(), f"is empty: a margin is {TOTAL}", path)
+        if hierarchy is not None:
+            what = "is not in the dimension's hierarchy"
+            _refuse(table, column, ~text.is_in(list(hierarchy.codes)), what, path, "not_in_hierarchy")
+    status = table.frame["status"]
+    _refuse(
+        table,
+        "status",
+        ~status.is_in(STATUSES).fill_null(value=False),
+        f"is none of {', '.join(STATUSES)}",
+        path,
+    )
+    twice = table.frame.select(columns).is_duplicated()
+    _refuse(table, columns[0], twice, "stands in two rows of the same cell", path, "cell_twice")
+    value = table.frame["value"]
+    _refuse(
+        table, "value", value.is_null() & (status == PUBLISHED), "is empty, but the cell is published", path
+    )
+    places = _places(value.drop_nulls())
+    numbers = exact_integers(value, places)
+    for reason, what in _WRONG.items():
+        wrong = (numbers["reason"] == reason).fill_null(value=False) & value.is_not_null()
+        _refuse(table, "value", wrong, what, path)
+    return PublishedTable(table.frame.select(columns), numbers["value"], status, places)

@@ -90,7 +90,9 @@ class World:
             },
             orient="row",
         )
-        return Microdata(frame, [f"h{i}" for i in range(holdings)], 0, 0)
+        people = max(row.contributor for row in self.rows) + 1
+        names = [f"c{i}" for i in range(people)], [f"h{i}" for i in range(holdings)]
+        return Microdata(frame, *names, 0, 0)
 
     def built(self) -> tuple[Tables, Contributions]:
         microdata = self.microdata()

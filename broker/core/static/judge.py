@@ -39,9 +39,10 @@ _TOLD: Final = 5
 @dataclass(frozen=True)
 class Contributions:
     """parts: DataFrame[atom, contributor, holding, value, weight], all Int64, one row per atom and contributor, whose
-    weight is positive; units as in `Microdata`; holdings: names by index."""
+    weight is positive; units as in `Microdata`; contributors, holdings: names by index."""
 
     parts: pl.DataFrame
+    contributors: list[str]
     holdings: list[str]
     places: int
     weight_places: int
@@ -56,7 +57,9 @@ class Contributions:
             .agg(pl.col("holding").first(), pl.col("value").sum(), pl.col("weight").max())
             .sort("atom", "contributor")
         )
-        return cls(parts, microdata.holdings, microdata.places, microdata.weight_places)
+        return cls(
+            parts, microdata.contributors, microdata.holdings, microdata.places, microdata.weight_places
+        )
 
 
 @dataclass(frozen=True)

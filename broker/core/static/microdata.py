@@ -26,10 +26,11 @@ class Microdata:
     """rows: DataFrame with the dimensions' columns (String) and contributor, holding (Int64, indices), value (Int64,
     value × weight in units of 10^-places), weight (Int64, in units of 10^-weight_places).
 
-    holdings: names by index, sorted.
+    contributors, holdings: names by index, sorted.
     """
 
     rows: pl.DataFrame
+    contributors: list[str]
     holdings: list[str]
     places: int
     weight_places: int
