@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from suppression_world import Rules, crossed, flat, nested, people, pose, sparse
 
-from broker.core.disclosure.attackers import Attackers, int_rows
+from broker.core.disclosure.attackers import Attackers
 from broker.core.disclosure.cleanup import Cleanup
 from broker.core.disclosure.linear import Solver
 from broker.core.disclosure.problem import Limits, Problem, Role
 from broker.core.disclosure.reduction import single_unknowns
 from broker.core.disclosure.seeker import Seeker
+from broker.core.disclosure.sparse import int_rows
 from broker.core.disclosure.system import System
 from broker.core.disclosure.unknowns import Unknowns
 
@@ -61,7 +62,7 @@ def test_all_targets_keep_witnesses_that_nothing_published_shows_and_fewer_cells
         for target in range(len(problem.targets.level)):
             assert seeker.reuse(target), f"seed {seed}, target {target}"
             for witness in seeker.witnesses[target]:
-                assert not len(seeker.system.seen(witness.atoms, witness.change))
+                assert not len(seeker.system.seen(witness))
     assert less >= 4
 
 
@@ -87,7 +88,7 @@ def test_what_follows_from_single_unknowns_is_kept_up_as_figures_are_published_a
         if is_open:
             assert (learnt is None) == bool(follows[targets.indices[0]]), f"seed {seed}"
         if learnt is None or rng.random() < 0.5:
-            unknowns.forget(learnt or [])
+            unknowns.take_back(figure, learnt or [])
             system.published[figure] = False
         assert (unknowns.known == known(system)).all(), f"seed {seed}"
 

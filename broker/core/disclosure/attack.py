@@ -19,13 +19,15 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from broker.core.disclosure.attackers import Attackers, int_rows
+from broker.core.disclosure.attackers import Attackers
+from broker.core.disclosure.component import Component, touched
 from broker.core.disclosure.extremes import Extreme, Extremes
 from broker.core.disclosure.linear import PRIMAL, Solver
 from broker.core.disclosure.problem import Attacker, Interval, Limits, Problem, Rows, Targets
-from broker.core.disclosure.reduction import Component, reduced
+from broker.core.disclosure.reduction import reduced
 from broker.core.disclosure.secondary import PRIMES
 from broker.core.disclosure.span import determined
+from broker.core.disclosure.sparse import int_rows
 from broker.core.disclosure.table import BoolArray, IntArray
 from broker.core.errors import InputError, ProgrammerError
 
@@ -53,9 +55,9 @@ def attack(
     rows = int_rows(problem.figures)[published]
     left = reduced(rows, np.zeros(rows.shape[0], dtype=np.int64))
     campaign = _Campaign(problem, targets, Solver(limits, PRIMAL))
-    for number, (component, touched, goals) in enumerate(_touched(left.components, targets.rows)):
-        campaign.attack(number, component, touched, goals)
-    known = np.logical_or.reduce([determined(rows, targets.rows, prime) for prime in PRIMES])
+    for number, (component, here, goals) in enumerate(touched(left.components, targets.rows)):
+        campaign.attack(number, component, here, goals)
+    known = np.logical_or.reduce([determined(left, targets.rows, prime) for prime in PRIMES])
     return [
         each
         for target, is_known in enumerate(known.tolist())
@@ -77,13 +79,13 @@ def bounds(
     _require((left.value >= lower)[left.known].all() and (left.value <= upper)[left.known].all())
     solver = Solver(limits, PRIMAL)
     ends: list[list[Fraction | None]] = [[Fraction(int(value))] * 2 for value in targets @ left.value]
-    for component, touched, goals in _touched(left.components, targets):
+    for component, here, goals in touched(left.components, targets):
         extremes = Extremes(solver, component, lower[component.atoms], upper[component.atoms])
-        for target, goal in zip(touched.tolist(), goals, strict=True):
-            for side, sign in enumerate((-1, 1)):
-                extreme, sofar = extremes.largest(sign * goal), ends[target][side]
-                _require(extreme is not None)
-                end = None if extreme is None else extreme.bound
+        for side, sign in enumerate((-1, 1)):
+            found = extremes.largest(sign * goals)
+            _require(found is not None)
+            for target, extreme in zip(here.tolist(), found or [], strict=True):
+                sofar, end = ends[target][side], extreme.bound
                 ends[target][side] = None if sofar is None or end is None else sofar + sign * end
     return [(low, high) for low, high in ends]
 
@@ -93,18 +95,6 @@ def _require(consistent: object) -> None:
         raise InputError(
             "contradiction", "the published figures contradict each other or the bounds of their parts"
         )
-
-
-def _touched(
-    components: Iterable[Component], targets: Rows
-) -> Iterator[tuple[Component, IntArray, IntArray]]:
-    """(component, targets that have a part in it, those parts: targets × its atoms)."""
-    columns = int_rows(int_rows(targets).T)
-    for component in components:
-        parts = int_rows(int_rows(columns[component.atoms]).T)
-        touched = np.flatnonzero(np.diff(parts.indptr))
-        if len(touched):
-            yield component, touched, parts[touched].toarray()
 
 
 class _Campaign:
@@ -119,30 +109,30 @@ class _Campaign:
         self._parts: dict[int, dict[int, dict[int, _Part]]] = defaultdict(lambda: defaultdict(dict))
         self._alone: dict[int, dict[int, dict[int, _Part]]] = defaultdict(lambda: defaultdict(dict))
 
-    def attack(self, number: int, component: Component, touched: IntArray, goals: IntArray) -> None:
-        """touched: the targets that have a part in the component; goals: those parts."""
+    def attack(self, number: int, component: Component, here: IntArray, goals: IntArray) -> None:
+        """here: the targets that have a part in the component; goals: those parts."""
         down, up = (np.minimum(side, self._far) for side in self._attackers.slack(component.atoms))
         alike: dict[bytes, list[int]] = defaultdict(list)
         for coalition in range(len(down)):
             alike[down[coalition].tobytes() + up[coalition].tobytes()].append(coalition)
-        asking = [set(self._attackers.needs_of(target)[0].tolist()) for target in touched.tolist()]
+        asking = [set(self._attackers.needs_of(target)[0].tolist()) for target in here.tolist()]
         for coalitions in alike.values():
             chosen = [i for i, asks in enumerate(asking) if asks.intersection(coalitions)]
             found = self._worlds(component, down[coalitions[0]], up[coalitions[0]], goals[chosen])
             for i, worlds in zip(chosen, found, strict=True):
                 part = self._part(goals[i], worlds)
                 for coalition in asking[i].intersection(coalitions):
-                    self._parts[int(touched[i])][coalition][number] = part
+                    self._parts[int(here[i])][coalition][number] = part
             if 0 in coalitions:  # the outsider asks for something of every target
-                self._attack_alone(number, component, touched, goals, found)
+                self._attack_alone(number, component, here, goals, found)
 
     def _attack_alone(
-        self, number: int, component: Component, touched: IntArray, goals: IntArray, outside: list[_Worlds]
+        self, number: int, component: Component, here: IntArray, goals: IntArray, outside: list[_Worlds]
     ) -> None:
         """Of those who are alone in atoms that the outsider's extreme worlds move."""
         attackers, alone = self._attackers, self._attackers.alone[component.atoms]
         curious: dict[int, list[int]] = defaultdict(list)
-        for i, (target, worlds) in enumerate(zip(touched.tolist(), outside, strict=True)):
+        for i, (target, worlds) in enumerate(zip(here.tolist(), outside, strict=True)):
             moved = np.zeros(len(alone), dtype=bool)
             for extreme in worlds:
                 moved |= True if extreme.world is None else extreme.world != 0
@@ -154,7 +144,7 @@ class _Campaign:
             its = alone == who
             found = self._worlds(component, np.where(its, 0, down), np.where(its, 0, up), goals[chosen])
             for i, worlds in zip(chosen, found, strict=True):
-                self._alone[int(touched[i])][who][number] = self._part(goals[i], worlds)
+                self._alone[int(here[i])][who][number] = self._part(goals[i], worlds)
 
     def intervals(self, target: int, known: bool) -> Iterator[Interval]:
         """Of everybody who asks for something. known: the target is determined."""
@@ -172,17 +162,14 @@ class _Campaign:
         if not len(goals):
             return []
         extremes = Extremes(self._solver, component, -down, up)
+        rises = extremes.largest(goals)
         mirrored = (down == up).all()
-        found = []
-        for goal in goals:
-            rise = extremes.largest(goal)
-            fall = rise if mirrored else extremes.largest(-goal)
-            if rise is None or fall is None:
-                raise ProgrammerError("no_solution", "a program that the truth solves has no solution")
-            found.append(
-                (Extreme(fall.bound, None if fall.world is None else -fall.world) if mirrored else fall, rise)
-            )
-        return found
+        falls = rises if mirrored else extremes.largest(-goals)
+        if rises is None or falls is None:
+            raise ProgrammerError("no_solution", "a program that the truth solves has no solution")
+        if mirrored:
+            falls = [Extreme(each.bound, None if each.world is None else -each.world) for each in rises]
+        return list(zip(falls, rises, strict=True))
 
     def _part(self, goal: IntArray, worlds: _Worlds) -> _Part:
         fall, rise = worlds

@@ -21,29 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from broker.core.disclosure.problem import UNBOUNDED, Attacker, Problem, Rows, Targets
+from broker.core.disclosure.problem import UNBOUNDED, Attacker, Problem, Targets
+from broker.core.disclosure.sparse import distinct, entries, int_rows
 from broker.core.disclosure.table import BoolArray, IntArray
 
 OUTSIDER = Attacker()
 _MANY: Final = 4  # holdings that must contribute before two of them together are an attacker
 _TABLE: Final = 2**24  # coalitions × atoms up to which all slack is computed beforehand
-
-
-def entries(starts: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
-    """Of some rows of a compressed matrix all entries: the place of their row in `rows`, their own place."""
-    size = starts[rows + 1] - starts[rows]
-    row = np.repeat(np.arange(len(rows), dtype=np.int64), size)
-    place = np.arange(len(row), dtype=np.int64) + np.repeat(starts[rows] - (np.cumsum(size) - size), size)
-    return row, place
-
-
-def int_rows(rows: Rows) -> Rows:
-    """The same rows as csr with sorted int64 columns and data, without zeros and duplicates."""
-    clean = csr_array(rows, dtype=np.int64, copy=True)
-    clean.sum_duplicates()
-    clean.eliminate_zeros()
-    clean.indices, clean.indptr = clean.indices.astype(np.int64), clean.indptr.astype(np.int64)
-    return clean
 
 
 @dataclass(frozen=True)
@@ -65,16 +49,14 @@ class Demands:
             return np.zeros_like(self.need, dtype=bool)
         if move < 0:
             return self.met(-witness, -move)
-        times = -(-self.need // move)
-        size = np.abs(witness)
-        moved = np.flatnonzero(size)
-        rises = witness[moved] > 0
-        size = size[moved]
-        fit = np.empty((2, len(self.who)), dtype=np.int64)
-        for way, upwards in enumerate((~rises, rises)):
-            slack = np.where(upwards, self.up[:, moved], self.down[:, moved]) // size
-            fit[way] = slack.min(axis=1, initial=UNBOUNDED)
-        return np.asarray(times <= fit.T, dtype=bool)
+        moved = witness.nonzero()[0]
+        change = witness[moved]
+        rises, size = change > 0, np.abs(change)
+        up, down = self.up[:, moved], self.down[:, moved]
+        fit = np.empty((len(self.who), 2), dtype=np.int64)
+        (np.where(rises, down, up) // size).min(axis=1, initial=UNBOUNDED, out=fit[:, 0])
+        (np.where(rises, up, down) // size).min(axis=1, initial=UNBOUNDED, out=fit[:, 1])
+        return np.asarray(-(-self.need // move) <= fit)
 
 
 class Attackers:
@@ -103,6 +85,7 @@ class Attackers:
         self._members = np.zeros((len(self.coalitions), len(holdings)), dtype=np.int64)
         for i, each in enumerate(self.coalitions):
             self._members[i, each.holdings] = 1
+        self._has_alone = bool((self.alone >= 0).any())
         everywhere = np.arange(atoms)
         known = self.coalitions if len(self.coalitions) * atoms <= _TABLE else [OUTSIDER]
         self._table = self._slack_of(everywhere, self._members[: len(known)])
@@ -135,14 +118,17 @@ class Attackers:
 
     def slack(self, atoms: IntArray) -> tuple[IntArray, IntArray]:
         """(down, up) of all coalitions: coalitions × atoms."""
-        if len(self._table[0]) == len(self.coalitions):
-            return self._table[0][:, atoms], self._table[1][:, atoms]
-        return self._slack_of(atoms, self._members)
+        return self._slack_among(atoms, self._members)
 
     def need_alone(self, target: int, contributor: int) -> IntArray:
         """By how much the target must move (down, up) for who is alone in some of its atoms."""
         if (target, contributor) not in self._needs_alone:
-            self._needs_alone[target, contributor] = self.need_of(Attacker(alone=contributor), target)
+            start, end = self.rows.indptr[target : target + 2]
+            atoms, row = self.rows.indices[start:end], self.rows.data[start:end]
+            its = self.alone[atoms] == contributor
+            held = (np.abs(row) * self._size[atoms])[its].sum()
+            down, up = np.where(its, 0, self.down[atoms]), np.where(its, 0, self.up[atoms])
+            self._needs_alone[target, contributor] = self._need(target, held[None], down[None], up[None])[0]
         return self._needs_alone[target, contributor]
 
     def needs_of(self, target: int) -> tuple[IntArray, IntArray]:
@@ -155,7 +141,7 @@ class Attackers:
             singles = np.count_nonzero(own) < _MANY
             members = self._members[: 1 + len(own)] if singles else self._members
             atoms = self.atoms_of(target)
-            need = self._need(target, members @ own, *self._slack_of(atoms, members))
+            need = self._need(target, members @ own, *self._slack_among(atoms, members))
             chosen = np.flatnonzero(need.any(axis=1))
             chosen = np.union1d([0], chosen).astype(np.int64)
             self._needs[target] = chosen, need[chosen]
@@ -168,9 +154,11 @@ class Attackers:
 
         atoms: ascending, those of the target and all that the changes move among them; changes: on the atoms.
         """
-        moved = np.zeros(len(atoms), dtype=bool) if not changes else np.any(changes, axis=0)
-        lonely = np.unique(self.alone[atoms[moved]])
-        demands = self.demands(target, atoms, lonely[lonely >= 0].tolist())
+        lonely: list[int] = []
+        if changes and self._has_alone:
+            alone = self.alone[atoms[np.any(changes, axis=0)]]
+            lonely = distinct(alone[alone >= 0]).tolist()
+        demands = self.demands(target, atoms, lonely)
         row, unmet = self.on(target, atoms), demands.need > 0
         for change in changes:
             unmet &= ~demands.met(change, int(row @ change))
@@ -184,11 +172,10 @@ class Attackers:
 
     def need_of(self, who: Attacker, target: int) -> IntArray:
         """By how much the target must move (down, up) for one attacker."""
-        atoms = self.atoms_of(target)
-        down, up = self.slack_of(who, atoms)
-        its = (self.alone[atoms] == who.alone) & (who.alone >= 0)
+        if who.alone >= 0:
+            return self.need_alone(target, who.alone)
+        down, up = self.slack_of(who, self.atoms_of(target))
         held = self._own[[target]].toarray() @ self._member(who)[0]
-        held += np.abs(self.on(target, atoms))[its] @ self._size[atoms[its]]
         needs: IntArray = self._need(target, held, down[None], up[None])[0]
         return needs
 
@@ -222,6 +209,12 @@ class Attackers:
         for way, (plus, minus) in enumerate(((down, up), (up, down))):
             need[:, way] = np.minimum(wanted, _reach(np.where(row > 0, plus, minus), np.abs(row), level))
         return need
+
+    def _slack_among(self, atoms: IntArray, first: IntArray) -> tuple[IntArray, IntArray]:
+        """Of the first coalitions, given as members."""
+        if len(self._table[0]) == len(self.coalitions):
+            return self._table[0][: len(first), atoms], self._table[1][: len(first), atoms]
+        return self._slack_of(atoms, first)
 
     def _slack_of(self, atoms: IntArray, members: IntArray) -> tuple[IntArray, IntArray]:
         """Slack, down and up, of coalitions of so many holdings: coalitions × atoms."""

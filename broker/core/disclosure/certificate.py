@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from broker.core.disclosure.attackers import Attackers, int_rows
+from broker.core.disclosure.attackers import Attackers
 from broker.core.disclosure.problem import Problem, Protection, Role, Rows
+from broker.core.disclosure.reduction import reduced
 from broker.core.disclosure.span import determined
+from broker.core.disclosure.sparse import int_rows
 from broker.core.disclosure.table import IntArray
 from broker.core.errors import ProgrammerError
 
@@ -32,8 +34,9 @@ def verify(problem: Problem, protection: Protection, primes: tuple[int, int]) ->
     for target in range(len(protection.targets.level)):
         few = range(int(starts[target]), int(starts[target + 1]))
         _require(_is_proven(attackers, target, witnesses, few), f"target {target} lacks a witness")
+    left = reduced(rows, np.zeros(rows.shape[0], dtype=np.int64))
     for prime in primes:
-        known = determined(rows, attackers.rows, prime)
+        known = determined(left, attackers.rows, prime)
         _require(
             not known.any(), f"targets {np.flatnonzero(known)[:5].tolist()} are determined modulo {prime}"
         )

@@ -12,7 +12,8 @@ from collections import defaultdict
 
 import numpy as np
 
-from broker.core.disclosure.seeker import Seeker, Witness
+from broker.core.disclosure.seeker import Seeker
+from broker.core.disclosure.system import Witness
 from broker.core.disclosure.table import BoolArray
 from broker.core.disclosure.unknowns import Unknowns
 
@@ -53,7 +54,7 @@ class Cleanup:
             if not self._finds_others(target):
                 witnesses.update(before)
                 published[figure] = False
-                self._unknowns.forget(learnt)
+                self._unknowns.take_back(figure, learnt)
                 return
         for target, old in before.items():
             for witness in witnesses[target]:
@@ -61,11 +62,9 @@ class Cleanup:
                     self._register(target, witness)
 
     def _finds_others(self, target: int) -> bool:
-        return self._seeker.reuse(target) or self._seeker.pursue(
-            target, self._unknowns.near(self._seeker.attackers.atoms_of(target)), hard=True
-        )
+        atoms = self._unknowns.near(self._seeker.attackers.atoms_of(target))
+        return self._seeker.pursue(target, atoms, among=self._unknowns)
 
     def _register(self, target: int, witness: Witness) -> None:
-        for figure in self._system.moved(witness.atoms, witness.change).tolist():
-            if self._secondary[figure]:
-                self._users[figure].append((target, witness))
+        for figure in witness.figures[self._secondary[witness.figures]].tolist():
+            self._users[figure].append((target, witness))

@@ -75,7 +75,7 @@ def placed(change: IntArray, where: IntArray, width: int) -> IntArray:
 
 def lowest_terms(change: IntArray) -> IntArray:
     """Divided by what all entries have in common."""
-    common = int(np.gcd.reduce(change))
+    common = int(np.gcd.reduce(change))  # 0 if nothing changes
     return change // common if common > 1 else change
 
 

@@ -6,9 +6,10 @@ from typing import Final
 
 import numpy as np
 
-from broker.core.disclosure.attackers import Attackers, entries
+from broker.core.disclosure.attackers import Attackers
 from broker.core.disclosure.linear import Program, Solver
 from broker.core.disclosure.problem import Attacker
+from broker.core.disclosure.sparse import entries
 from broker.core.disclosure.system import System
 
 _TINY: Final = 1e-7
@@ -26,10 +27,8 @@ def evidence(
     """
     atoms = system.tied(attackers.atoms_of(target))
     row, place = entries(system.of_atom.indptr, atoms)
-    figure, data = system.of_atom.indices[place], system.of_atom.data[place]
-    kept = np.flatnonzero(system.fixed[figure])
-    kept = kept[np.argsort(figure[kept], kind="stable")]
-    figures, starts = np.unique(figure[kept], return_index=True)
+    kept = np.flatnonzero(system.fixed[system.of_atom.indices[place]])
+    figures, at = np.unique(system.of_atom.indices[place[kept]], return_inverse=True)
     unit = max(float(attackers.level[target]), 1.0)
     down, up = (side / unit for side in attackers.slack_of(attacker, atoms))
     if not attackers.need_of(attacker, target).any():
@@ -42,9 +41,9 @@ def evidence(
                 cost=sign * entry,
                 lower=-np.minimum(down, _FREE),
                 upper=np.minimum(up, _FREE),
-                starts=np.append(starts, len(kept)),
-                columns=row[kept],
-                entries=data[kept].astype(np.float64),
+                starts=np.searchsorted(row[kept], np.arange(len(atoms) + 1)),
+                rows=at,
+                entries=system.of_atom.data[place[kept]].astype(np.float64),
                 right=np.zeros(len(figures)),
             )
         )

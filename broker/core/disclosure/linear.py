@@ -27,26 +27,27 @@ _OPTIONS: Final[dict[str, str | int]] = {
 }
 DUAL: Final = 1  # where costs are never negative: all slack is a dual feasible start
 PRIMAL: Final = 4  # where 0 is a solution, or only costs change from one run to the next
-_ROWWISE: Final = 2
+_COLUMNWISE: Final = 1
 _MINIMISE: Final = 1
 
 
 @dataclass(frozen=True)
 class Program:
-    """Minimise cost · x where lower <= x <= upper and rows · x = right. rows: row after row (csr)."""
+    """Minimise cost · x where lower <= x <= upper and matrix · x = right; the matrix column after column: starts,
+    rows, entries."""
 
     cost: Floats
     lower: Floats
     upper: Floats
     starts: IntArray
-    columns: IntArray
+    rows: IntArray
     entries: Floats
     right: Floats
 
 
 @dataclass(frozen=True)
 class Solution:
-    """An optimal solution. dual: per row; cost - dual · rows is never negative where x could grow."""
+    """An optimal solution. dual: per row; cost - dual · matrix is never negative where x could grow."""
 
     x: Floats
     dual: Floats
@@ -84,8 +85,8 @@ class Solver:
         self._highs.passModel(
             width,
             len(program.right),
-            len(program.columns),
-            _ROWWISE,
+            len(program.rows),
+            _COLUMNWISE,
             _MINIMISE,
             0.0,
             program.cost,
@@ -94,9 +95,9 @@ class Solver:
             program.right,
             program.right,
             program.starts.astype(np.int32),
-            program.columns.astype(np.int32),
+            program.rows.astype(np.int32),
             program.entries,
-            np.zeros(width, dtype=np.int32),
+            np.zeros(width, dtype=np.int32),  # all columns are continuous
         )
 
     def change_cost(self, cost: Floats) -> None:

@@ -13,19 +13,34 @@ Costs are per unit of what a figure can move by, the closest that a linear progr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from functools import cached_property
+from typing import Any, Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from broker.core.disclosure.attackers import entries
 from broker.core.disclosure.exact import Circuit, circuits, placed
 from broker.core.disclosure.linear import Floats, Program, Solver
-from broker.core.disclosure.system import System, scrambled, spread
+from broker.core.disclosure.problem import Rows
+from broker.core.disclosure.sparse import Numbering, entries
+from broker.core.disclosure.system import spread
 from broker.core.disclosure.table import BoolArray, IntArray
 
 _TINY: Final = 1e-7
 _CEILING: Final = 16.0  # a witness that moves an atom by more than 16 times the target is not looked for
 _DEAREST: Final = 1e5  # in units of the median; greater differences are lost in a float anyway
+_SURCHARGE: Final = 1 + 1e-3 * spread(2**16, 1)  # ties are broken: one best solution, which any machine finds
+_NAMES: Final = spread(2**16, 2)
+
+
+class Shown(Protocol):
+    """Rows that may see a change: of_atom: atoms × rows; published, fixed, cost: per row."""
+
+    of_atom: Rows
+    published: BoolArray
+    fixed: BoolArray
+    cost: Floats
+    numbering: Numbering
 
 
 @dataclass(frozen=True)
@@ -37,10 +52,12 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Published figures on some atoms. Those with several: entries (row, atom, coefficient), equal rows taken
-    together, with their cost and whether one is fixed. Those with one: its atom, cost and whether fixed."""
+class Local:
+    """What is published on some atoms. Rows with several of them: entries (row, atom, coefficient) by atom, equal
+    rows taken together, with their cost and whether one is fixed. Rows with one: its atom, cost and whether fixed.
+    """
 
+    atoms: int
     row: IntArray
     atom: IntArray
     coefficient: IntArray
@@ -50,103 +67,105 @@ class Rows:
     lone_cost: Floats
     lone_fixed: BoolArray
 
+    @cached_property
+    def own(self) -> Floats:
+        """Per atom the cost of its own rows."""
+        return _sums(self.lone_atom, self.lone_cost, self.atoms)
+
+
+def local(shown: Shown, atoms: IntArray) -> Local:
+    """What the published rows are on some atoms (ascending)."""
+    atom, place = entries(shown.of_atom.indptr, atoms)
+    figure = shown.of_atom.indices[place]
+    kept = shown.published[figure].nonzero()[0]
+    atom, figure, data = atom[kept], figure[kept], shown.of_atom.data[place[kept]]
+    number, figures = shown.numbering.of(figure)
+    size = np.bincount(number, minlength=len(figures))
+    is_lone = size[number] == 1
+    lone = figure[is_lone]
+    # Rows are equal if their entries are: their sums, added up in the order of the atoms, are then the same floats.
+    names = _NAMES if len(atoms) <= len(_NAMES) else spread(len(atoms), 2)
+    name = _sums(number, names[atom] * data, len(figures))
+    several = (size > 1).nonzero()[0]
+    _, lead, group = np.unique(name[several], return_index=True, return_inverse=True)
+    cost, fixed = shown.cost[figures[several]], shown.fixed[figures[several]]
+    position = np.full(len(figures), -1, dtype=np.int64)
+    position[several[lead]] = np.arange(len(lead))
+    inside = (position[number] >= 0).nonzero()[0]
+    return Local(
+        atoms=len(atoms),
+        row=position[number[inside]],
+        atom=atom[inside],
+        coefficient=data[inside],
+        cost=_sums(group, cost, len(lead)),
+        fixed=_sums(group, fixed, len(lead)) > 0,
+        lone_atom=atom[is_lone],
+        lone_cost=shown.cost[lone],
+        lone_fixed=shown.fixed[lone],
+    )
+
 
 def search(
-    rows: Rows, solver: Solver, target: IntArray, bounds: Bounds, *, hard: bool = False
+    here: Local, solver: Solver, target: IntArray, bounds: Bounds, *, hard: bool = False
 ) -> list[Circuit]:
     """The circuits of the cheapest change that moves the target by one; none if there is no such change.
 
     target: its entries on the atoms; hard: nothing published may see the change.
     """
-    solution = solver.minimise(_program(rows, target, bounds, hard=hard))
+    solution = solver.minimise(_program(here, target, bounds, hard=hard))
     if solution is None:
         return []
-    n = len(target)
+    n = here.atoms
     change = solution.x[:n] - solution.x[n : 2 * n]
-    seen = np.zeros(len(rows.cost))
-    np.add.at(seen, rows.row, rows.coefficient * change[rows.atom])
-    moved = np.flatnonzero(np.abs(change) > _TINY)
+    seen = _sums(here.row, here.coefficient * change[here.atom], len(here.cost))
+    moved = (np.abs(change) > _TINY).nonzero()[0]
     place = np.full(n, -1, dtype=np.int64)
     place[moved] = np.arange(len(moved))
-    kept = (np.abs(seen[rows.row]) < 10 * _TINY) & (place[rows.atom] >= 0)
-    blind, row = np.unique(rows.row[kept], return_inverse=True)
-    dense = np.zeros((len(blind), len(moved)), dtype=np.int64)
-    dense[row, place[rows.atom[kept]]] = rows.coefficient[kept]
+    kept = (place[here.atom] >= 0).nonzero()[0]
+    dense = np.zeros((len(here.cost), len(moved)), dtype=np.int64)
+    dense[here.row[kept], place[here.atom[kept]]] = here.coefficient[kept]
+    dense = dense[(np.abs(seen) < 10 * _TINY) & dense.any(axis=1)]
     return [
         Circuit(part.weight, placed(part.change, moved, n)) for part in circuits(change[moved], dense) or []
     ]
 
 
-def _program(rows: Rows, target: IntArray, bounds: Bounds, *, hard: bool) -> Program:
-    n, soft = len(target), np.flatnonzero(~rows.fixed & (not hard))
-    own = np.zeros(n)
-    np.add.at(own, rows.lone_atom, rows.lone_cost)
+def _program(here: Local, target: IntArray, bounds: Bounds, *, hard: bool) -> Program:
+    soft = np.zeros(0, dtype=np.int64) if hard else (~here.fixed).nonzero()[0]
     up, down = (np.where(side > _TINY, np.minimum(side, _CEILING), 0.0) for side in (bounds.up, bounds.down))
-    stuck = rows.lone_atom[rows.lone_fixed | hard]
-    up[stuck], down[stuck] = 0.0, 0.0
-    prices = np.concatenate((own[own > 0], rows.cost[soft]))
-    unit = float(np.median(prices)) if len(prices) else 1.0
-    # Ties are broken by fixed, unequal surcharges: one best solution, which any machine finds.
-    reach = np.clip(np.maximum(up, down), 1e-3, 1.0)
-    price = np.minimum(own / unit, _DEAREST) / reach + 1e-3
-    line = np.minimum(rows.cost[soft] / unit, _DEAREST)
-    cost = np.concatenate((price, price, line, line))
-    width = len(cost)
-    count, at = len(rows.cost), np.flatnonzero(target)
-    row = np.concatenate((rows.row, rows.row, soft, soft, np.full(2 * len(at), count)))
-    column = np.concatenate((rows.atom, n + rows.atom, 2 * n + np.arange(2 * len(soft)), at, n + at))
-    value = np.concatenate(
-        (
-            rows.coefficient,
-            -rows.coefficient,
-            np.full(len(soft), -1),
-            np.full(len(soft), 1),
-            target[at],
-            -target[at],
-        )
-    )
-    order = np.lexsort((column, row))
-    right = np.zeros(count + 1)
-    right[count] = 1.0
+    stuck = here.lone_atom if hard else here.lone_atom[here.lone_fixed]
+    up[stuck] = down[stuck] = 0.0
+    if hard:
+        price, line = np.full(here.atoms, 1.0), np.zeros(0)
+    else:
+        own, cost = here.own, here.cost[soft]
+        prices = np.concatenate((own[own > 0], cost))
+        unit = float(np.median(prices)) if len(prices) else 1.0
+        reach = np.clip(np.maximum(up, down), 1e-3, 1.0)
+        price = np.minimum(own / unit, _DEAREST) / reach + 1e-3
+        line = np.minimum(cost / unit, _DEAREST)
+    rows, n, at = len(here.cost), here.atoms, target.nonzero()[0]
+    row = np.concatenate((here.row, np.full(len(at), rows)))
+    atom = np.concatenate((here.atom, at))
+    value = np.concatenate((here.coefficient, target[at])).astype(np.float64)
+    by_atom = np.argsort(atom, kind="stable")
+    row, value = row[by_atom], value[by_atom]
+    starts = np.searchsorted(atom[by_atom], np.arange(n + 1))
+    one = np.ones(len(soft))
+    total = np.concatenate((price, price, line, line))
+    last = 2 * len(row)
+    right = np.zeros(rows + 1)
+    right[rows] = 1.0
     return Program(
-        cost=cost * (1 + 1e-3 * spread(width, 1)),
-        lower=np.zeros(width),
+        cost=total * _SURCHARGE[np.arange(len(total)) % len(_SURCHARGE)],
+        lower=np.zeros(len(total)),
         upper=np.concatenate((up, down, np.full(2 * len(soft), np.inf))),
-        starts=np.searchsorted(row[order], np.arange(count + 2)),
-        columns=column[order],
-        entries=value[order].astype(np.float64),
+        starts=np.concatenate((starts[:-1], starts[:-1] + len(row), last + np.arange(2 * len(soft) + 1))),
+        rows=np.concatenate((row, row, soft, soft)),
+        entries=np.concatenate((value, -value, -one, one)),
         right=right,
     )
 
 
-def rows_on(system: System, atoms: IntArray) -> Rows:
-    """What the published figures are on some atoms."""
-    row, place = entries(system.of_atom.indptr, atoms)
-    figure, data = system.of_atom.indices[place], system.of_atom.data[place]
-    kept = np.flatnonzero(system.published[figure])
-    kept = kept[np.argsort(figure[kept], kind="stable")]
-    atom, figure, data = row[kept], figure[kept], data[kept]
-    first = np.flatnonzero(np.diff(figure, prepend=-1))
-    number = np.diff(np.append(first, len(figure)))
-    single, several = first[number == 1], figure[first[number > 1]]
-    lone_atom, lone = atom[single], figure[single]
-    inside = np.repeat(number > 1, number)
-    of = np.repeat(np.arange(len(several)), number[number > 1])
-    atom, data = atom[inside], data[inside]
-    key = np.zeros(len(several), dtype=np.uint64)
-    np.add.at(key, of, scrambled(atom.astype(np.uint64)) * data.astype(np.uint64))
-    _, lead, group = np.unique(key, return_index=True, return_inverse=True)
-    cost, fixed = np.zeros(len(lead)), np.zeros(len(lead), dtype=bool)
-    np.add.at(cost, group, system.cost[several])
-    np.logical_or.at(fixed, group, system.fixed[several])
-    chosen = lead[group[of]] == of
-    return Rows(
-        row=group[of[chosen]],
-        atom=atom[chosen],
-        coefficient=data[chosen],
-        cost=cost,
-        fixed=fixed,
-        lone_atom=lone_atom,
-        lone_cost=system.cost[lone],
-        lone_fixed=system.fixed[lone],
-    )
+def _sums(index: IntArray, weights: NDArray[Any], size: int) -> Floats:
+    return np.bincount(index, weights=weights, minlength=size).astype(np.float64, copy=False)

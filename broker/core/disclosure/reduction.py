@@ -19,20 +19,12 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from broker.core.disclosure.attackers import int_rows
+from broker.core.disclosure.component import Component
 from broker.core.disclosure.problem import Rows
+from broker.core.disclosure.sparse import entries, int_rows
 from broker.core.disclosure.table import BoolArray, IntArray
 
 _ROUNDS: Final = 3  # of subtraction: what it leaves may hold other remainders
-
-
-@dataclass(frozen=True)
-class Component:
-    """rows: csr over `atoms` (ascending), each an equation; totals: their right sides."""
-
-    atoms: IntArray
-    rows: Rows
-    totals: IntArray
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,9 @@ def reduced(rows: Rows, totals: IntArray) -> Reduced:
     known, value = single_unknowns(rows, totals)
     unknown = np.flatnonzero(~known)
     rest = int_rows(int_rows(rows)[:, unknown])
-    return Reduced(known, value, _components(unknown, *subtracted(*_distinct(rest, totals - rows @ value))))
+    return Reduced(
+        known, value, _components(unknown, *subtracted(*distinct_rows(rest, totals - rows @ value)))
+    )
 
 
 def single_unknowns(rows: Rows, totals: IntArray) -> tuple[BoolArray, IntArray]:
@@ -72,7 +66,7 @@ def single_unknowns(rows: Rows, totals: IntArray) -> tuple[BoolArray, IntArray]:
         value[atom], known[atom] = left // factor, True
 
 
-def _distinct(rows: Rows, totals: IntArray) -> tuple[Rows, IntArray]:
+def distinct_rows(rows: Rows, totals: IntArray) -> tuple[Rows, IntArray]:
     """Without empty rows and repetitions, shortest first."""
     size = np.diff(rows.indptr)
     seen: dict[bytes, int] = {}
@@ -98,7 +92,7 @@ def subtracted(rows: Rows, totals: IntArray) -> tuple[Rows, IntArray]:
         inner = _disjoint_parts(rows)
         if not inner.nnz:
             break
-        rows, totals = _distinct(int_rows(rows - inner @ rows), totals - inner @ totals)
+        rows, totals = distinct_rows(int_rows(rows - inner @ rows), totals - inner @ totals)
     return rows, totals
 
 
@@ -139,12 +133,13 @@ def _components(atoms: IntArray, rows: Rows, totals: IntArray) -> list[Component
     row_start = np.searchsorted(of_row[by_row], np.arange(number + 1))
     atom_start = np.searchsorted(of_atom[by_atom], np.arange(number + 1))
     place = np.zeros(width, dtype=np.int64)
+    size = np.diff(rows.indptr)
     found = []
     for i in range(number):
         mine = by_row[row_start[i] : row_start[i + 1]]
         columns = by_atom[atom_start[i] : atom_start[i + 1]]
         place[columns] = np.arange(len(columns))
-        here = rows[mine]
-        own = csr_array((here.data, place[here.indices], here.indptr), shape=(len(mine), len(columns)))
-        found.append(Component(atoms[columns], own, totals[mine]))
+        _, at = entries(rows.indptr, mine)
+        starts = np.concatenate(([0], size[mine].cumsum()))
+        found.append(Component(atoms[columns], starts, place[rows.indices[at]], rows.data[at], totals[mine]))
     return found

@@ -15,9 +15,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
-from broker.core.disclosure.attackers import int_rows
 from broker.core.disclosure.problem import Rows
 from broker.core.disclosure.reduction import single_unknowns
+from broker.core.disclosure.sparse import int_rows
 from broker.core.disclosure.table import IntArray
 
 _ROUNDS = 2
@@ -53,7 +53,7 @@ def _differences(rows: Rows) -> dict[bytes, IntArray]:
     outer, inner = outer[order], inner[order]
     found: dict[bytes, IntArray] = {}
     starts = np.flatnonzero(np.diff(outer, prepend=-1))
-    for start, end in zip(starts, [*starts[1:], len(outer)], strict=True):
+    for start, end in zip(starts, [*starts[1:], len(outer)][: len(starts)], strict=True):
         atoms = _atoms(rows, int(outer[start]))
         for rest in _directions(atoms, [_atoms(rows, i) for i in inner[start:end].tolist()], rows.shape[1]):
             found.setdefault(rest.tobytes(), rest)

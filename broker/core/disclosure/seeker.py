@@ -21,22 +21,15 @@ import numpy as np
 from broker.core.disclosure.attackers import OUTSIDER, Attackers, Demands
 from broker.core.disclosure.exact import Circuit, combined, lowest_terms
 from broker.core.disclosure.linear import Floats, Solver
-from broker.core.disclosure.local import Bounds, Rows, rows_on, search
+from broker.core.disclosure.local import Bounds, Local, Shown, local, search
 from broker.core.disclosure.problem import Attacker
-from broker.core.disclosure.system import System
+from broker.core.disclosure.sparse import merged
+from broker.core.disclosure.system import System, Witness
 from broker.core.disclosure.table import BoolArray, IntArray
 
 _REACHES: Final = (12, 60)  # atoms taken of each figure around a target
 _OTHERS: Final = 12  # witnesses of other targets that are looked at
 _DOWN, _UP = 0, 1
-
-
-@dataclass(frozen=True, eq=False)
-class Witness:
-    """A change of some atoms (ascending), none of it zero."""
-
-    atoms: IntArray
-    change: IntArray
 
 
 @dataclass(frozen=True)
@@ -92,24 +85,28 @@ class Seeker:
         if self._is_met(self._quest(target, own)):
             return True
         for witness in self._others(target):
-            quest = self._quest(target, np.union1d(own, witness.atoms))
+            quest = self._quest(target, merged(own, witness.atoms))
             if self._is_met(quest):
                 return True
             if self._takes(quest, self._spread(witness, quest.atoms)):
                 self.witnesses[target].append(witness)
         return self._is_met(self._quest(target, own))
 
-    def pursue(self, target: int, atoms: IntArray, *, hard: bool = False, every: bool = False) -> bool:
+    def pursue(
+        self, target: int, atoms: IntArray, *, among: Shown | None = None, every: bool = False
+    ) -> bool:
         """Search among some atoms until the target has all it needs; whether it has.
 
-        hard: without suppressing anything; every: go on with the other needs when one cannot be met."""
+        among: rows that imply all that is published on the atoms: nothing is to be suppressed; every: go on with
+        the other needs when one cannot be met."""
+        hard = among is not None
         while True:
             quest = self._quest(target, atoms)
             if self._is_met(quest):
                 return True
-            rows = rows_on(self.system, quest.atoms)
+            here = local(among or self.system, quest.atoms)
             if not any(
-                self._found(quest, rows, bounds, hard) for bounds in self._attempts(quest, hard, every)
+                self._found(quest, here, bounds, hard) for bounds in self._attempts(quest, hard, every)
             ):
                 return False
 
@@ -121,7 +118,7 @@ class Seeker:
     def _quest(self, target: int, atoms: IntArray) -> _Quest:
         witnesses = self.witnesses[target]
         if witnesses:
-            atoms = np.unique(np.concatenate([atoms, *(each.atoms for each in witnesses)]))
+            atoms = merged(atoms, *(each.atoms for each in witnesses))
         changes = [self._spread(each, atoms) for each in witnesses]
         demands, unmet = self.attackers.open_needs(target, atoms, changes)
         return _Quest(target, atoms, self.attackers.on(target, atoms), demands, unmet)
@@ -163,16 +160,17 @@ class Seeker:
 
     def _may_serve(self, witness: Witness, target: int) -> bool:
         attackers = self.attackers
-        row = attackers.on(target, np.union1d(witness.atoms, attackers.atoms_of(target)))
-        move = abs(int(self._spread(witness, np.union1d(witness.atoms, attackers.atoms_of(target))) @ row))
+        own = attackers.atoms_of(target)
+        place = np.searchsorted(witness.atoms, own)
+        place[place == len(witness.atoms)] = 0
+        shared = witness.atoms[place] == own
+        move = abs(int(attackers.on(target, own)[shared] @ witness.change[place[shared]]))
         if not move:
             return False
         times = -(-int(attackers.level[target]) // move)
         size = np.abs(witness.change)
         least = np.minimum(attackers.down[witness.atoms], attackers.up[witness.atoms])
-        return bool((least // size >= times).all()) and not len(
-            self.system.seen(witness.atoms, witness.change)
-        )
+        return bool((least // size >= times).all()) and not len(self.system.seen(witness))
 
     def _able(self, target: int) -> Floats:
         """Per atom of the table the part of the target's level that it can move by, at most all of it."""
@@ -224,15 +222,11 @@ class Seeker:
             ]
         return (alone >= 0) & ~np.isin(alone, exempt)
 
-    def _found(self, quest: _Quest, rows: Rows, bounds: Bounds, hard: bool) -> bool:
+    def _found(self, quest: _Quest, here: Local, bounds: Bounds, hard: bool) -> bool:
         """Search one change, keep it if it helps."""
-        parts = search(rows, self._solver, quest.row, bounds, hard=hard)
-        helped = False
-        for change in self._whole(quest, parts):
-            if self._takes(quest, change):
-                self._adopt(quest, change)
-                helped = True
-        return helped
+        parts = search(here, self._solver, quest.row, bounds, hard=hard)
+        kept = [self._adopt(quest, change, hard) for change in self._whole(quest, parts)]
+        return any(kept)
 
     def _whole(self, quest: _Quest, parts: list[Circuit]) -> Iterator[IntArray]:
         """Witnesses in whole numbers made of a solution's circuits: one for all, or one for each open need."""
@@ -256,11 +250,18 @@ class Seeker:
                 open_needs &= ~self._meets(quest, change)
                 yield change
 
-    def _adopt(self, quest: _Quest, change: IntArray) -> None:
-        moved = np.flatnonzero(change)
-        witness = Witness(quest.atoms[moved], change[moved])
-        self.system.suppress(self.system.seen(witness.atoms, witness.change))
+    def _adopt(self, quest: _Quest, change: IntArray, hard: bool) -> bool:
+        """Keep a change if it is of use, and suppress what it shows in, if that may be; whether it was kept."""
+        if not self._takes(quest, change):
+            return False
+        moved = change.nonzero()[0]
+        witness = self.system.witness(quest.atoms[moved], change[moved])
+        shown = self.system.seen(witness)
+        if self.system.fixed[shown].any() or (hard and len(shown)):
+            return False
+        self.system.suppress(shown)
         self.keep(quest.target, witness)
+        return True
 
     def _move_alone(self, target: int) -> None:
         """Meet what needs can be met by suppressing all that holds some of the target's own atoms."""
@@ -275,7 +276,4 @@ class Seeker:
                 left -= step * abs(entry)
                 if left <= 0:
                     break
-            moved = np.flatnonzero(change)
-            shown = self.system.seen(quest.atoms[moved], change[moved])
-            if len(moved) and not self.system.fixed[shown].any() and self._takes(quest, change):
-                self._adopt(quest, lowest_terms(change))
+            self._adopt(quest, lowest_terms(change), hard=False)

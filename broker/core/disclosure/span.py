@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from broker.core.disclosure.attackers import int_rows
+from broker.core.disclosure.component import touched
 from broker.core.disclosure.problem import Rows
-from broker.core.disclosure.reduction import reduced
+from broker.core.disclosure.reduction import Reduced
 from broker.core.disclosure.secondary import spanned
 from broker.core.disclosure.table import BoolArray
 
 
-def determined(published: Rows, targets: Rows, prime: int) -> BoolArray:
-    """Per target. See `secondary` for what a prime can get wrong. prime: below 2^31."""
-    left = reduced(published, np.zeros(published.shape[0], dtype=np.int64))
-    columns = int_rows(targets.T)
+def determined(left: Reduced, targets: Rows, prime: int) -> BoolArray:
+    """Per target. left: the published rows, reduced; prime: below 2^31; see `secondary` for what it can get
+    wrong."""
     undetermined = np.zeros(targets.shape[0], dtype=bool)
-    for component in left.components:
-        here = int_rows(int_rows(columns[component.atoms]).T)
-        touched = np.flatnonzero(np.diff(here.indptr))
-        touched = touched[~undetermined[touched]]
-        if len(touched):
-            rows, parts = component.rows.toarray() % prime, here[touched].toarray() % prime
-            undetermined[touched] |= ~spanned(rows, parts, prime)
+    for component, here, parts in touched(left.components, targets):
+        if not undetermined[here].all():
+            undetermined[here] |= ~spanned(component.dense() % prime, parts % prime, prime)
     return ~undetermined

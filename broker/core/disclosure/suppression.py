@@ -15,13 +15,14 @@ from typing import Final
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
-from broker.core.disclosure.attackers import Attackers, int_rows
+from broker.core.disclosure.attackers import Attackers
 from broker.core.disclosure.cleanup import Cleanup
 from broker.core.disclosure.exposure import evidence
 from broker.core.disclosure.linear import Solver
 from broker.core.disclosure.problem import Exposure, Judge, Limits, Problem, Protection, Role, Targets, check
 from broker.core.disclosure.remainders import given_away
 from broker.core.disclosure.seeker import Seeker
+from broker.core.disclosure.sparse import int_rows
 from broker.core.disclosure.system import System
 from broker.core.disclosure.table import IntArray
 

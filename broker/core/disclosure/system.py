@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from broker.core.disclosure.attackers import entries
 from broker.core.disclosure.linear import Floats
 from broker.core.disclosure.problem import Rows
+from broker.core.disclosure.sparse import Numbering, distinct, entries, merged
 from broker.core.disclosure.table import BoolArray, IntArray
 
 _WIDE: Final = 400  # of figures with more atoms only the cheapest so many are looked at
 
 
+@dataclass(frozen=True, eq=False)
+class Witness:
+    """A change of some atoms (ascending), none of it zero, and the figures that it moves."""
+
+    atoms: IntArray
+    change: IntArray
+    figures: IntArray
+
+
 class System:
-    """published: per figure, as it stands; fixed: it cannot be suppressed; cost: of suppressing it."""
+    """published: per figure, as it stands; fixed: it cannot be suppressed; cost: of suppressing it; of_atom:
+    atoms × figures."""
 
     def __init__(self, figures: Rows, published: BoolArray, fixed: BoolArray, cost: IntArray) -> None:
         self.figures = figures
@@ -27,29 +38,25 @@ class System:
         self.fixed = fixed
         self.cost: Floats = cost.astype(np.float64)
         self.size: IntArray = np.diff(figures.indptr)
+        self.numbering = Numbering(figures.shape[0])
         own = np.flatnonzero(self.size == 1)
         self._own = np.full(figures.shape[1], -1, dtype=np.int64)
         self._own[figures.indices[figures.indptr[own]]] = own
+        self._marks = np.zeros(figures.shape[1], dtype=bool)
+        self._lines = np.zeros(figures.shape[0], dtype=bool)
         self._cheapest: dict[int, IntArray] = {}
 
-    def weight(self, atoms: IntArray) -> Floats:
-        """What suppressing the atoms' own figures would cost."""
-        own = self._own[atoms]
-        return np.where((own >= 0) & self.published[own], self.cost[own], 0.0)
-
-    def moved(self, atoms: IntArray, change: IntArray) -> IntArray:
-        """The figures that a change of the atoms moves."""
+    def witness(self, atoms: IntArray, change: IntArray) -> Witness:
+        """atoms: ascending; change: not zero on any."""
         row, place = entries(self.of_atom.indptr, atoms)
-        figures, at = np.unique(self.of_atom.indices[place], return_inverse=True)
+        number, figures = self.numbering.of(self.of_atom.indices[place])
         move = np.zeros(len(figures), dtype=np.int64)
-        np.add.at(move, at, self.of_atom.data[place] * change[row])
-        moved: IntArray = figures[move != 0]
-        return moved
+        np.add.at(move, number, self.of_atom.data[place] * change[row])
+        return Witness(atoms, change, np.sort(figures[move != 0]))
 
-    def seen(self, atoms: IntArray, change: IntArray) -> IntArray:
-        """The published figures that a change of the atoms shows in."""
-        moved = self.moved(atoms, change)
-        return moved[self.published[moved]]
+    def seen(self, witness: Witness) -> IntArray:
+        """The published figures that a witness shows in."""
+        return witness.figures[self.published[witness.figures]]
 
     def suppress(self, figures: IntArray) -> None:
         assert not self.fixed[figures].any()
@@ -61,9 +68,9 @@ class System:
         atoms = target
         while True:
             _, place = entries(self.of_atom.indptr, atoms)
-            figures = np.unique(self.of_atom.indices[place])
+            figures = distinct(self.of_atom.indices[place])
             _, place = entries(self.figures.indptr, figures[self.fixed[figures]])
-            wider = np.union1d(target, self.figures.indices[place])
+            wider = merged(target, self.figures.indices[place])
             if len(wider) == len(atoms):
                 return wider
             atoms = wider
@@ -78,43 +85,55 @@ class System:
         seeds = target if len(target) <= reach else np.sort(target[self._ranked(target, able)[:reach]])
         line, atoms = self._atoms(self.lines(seeds)[: max(6, reach // 2)])
         order = self._ranked(atoms, able, line)
-        rank = np.arange(len(order)) - np.searchsorted(line[order], line[order])
-        inner = np.union1d(seeds, atoms[order[rank < reach]])
+        first = np.diff(line[order], prepend=-1).nonzero()[0]
+        rank = np.arange(len(order)) - first.repeat(np.diff(first, append=len(order)))
+        inner = merged(seeds, atoms[order[rank < reach]])
         touched = self.lines(inner)
         _, more = self._atoms(touched[: 4 * reach])
-        more = np.setdiff1d(more, inner)
+        more = self._others(more, inner)
         best = self._ranked(more, able, self._open_ends(more, touched))[: reach * reach]
-        return np.union1d(inner, more[best])
+        return merged(inner, more[best])
+
+    def lines(self, atoms: IntArray) -> IntArray:
+        """The published figures of several atoms that hold some of these, smallest first."""
+        _, place = entries(self.of_atom.indptr, atoms)
+        figures = self.of_atom.indices[place]
+        _, figures = self.numbering.of(figures[self.published[figures] & (self.size[figures] > 1)])
+        return figures[np.lexsort((figures, self.size[figures]))]
+
+    def _others(self, atoms: IntArray, than: IntArray) -> IntArray:
+        """Those that are not among others, each once, in no order."""
+        marks = self._marks
+        marks[atoms] = True
+        marks[than] = False
+        rest = atoms[marks[atoms]]
+        last = np.zeros(0, dtype=np.int64) if not len(rest) else distinct(rest)
+        marks[atoms] = False
+        return last
 
     def _open_ends(self, atoms: IntArray, touched: IntArray) -> IntArray:
         """Per atom the published figures that it would be the first of the neighbourhood in."""
         row, place = entries(self.of_atom.indptr, atoms)
         figure = self.of_atom.indices[place]
-        known = np.zeros(len(self.size), dtype=bool)
-        known[touched] = True
-        first = self.published[figure] & (self.size[figure] > 1) & ~known[figure]
+        self._lines[touched] = True
+        first = self.published[figure] & (self.size[figure] > 1) & ~self._lines[figure]
+        self._lines[touched] = False
         return np.bincount(row[first], minlength=len(atoms))
 
     def _ranked(self, atoms: IntArray, able: Floats, group: IntArray | None = None) -> IntArray:
         """The order of the atoms: by group, then those that cost least for what they can move by."""
-        price = self.weight(atoms) / np.maximum(able[atoms], 1e-3)
-        price[able[atoms] <= 0] = np.inf
+        own, part = self._own[atoms], able[atoms]
+        price = np.where((own >= 0) & self.published[own], self.cost[own], 0.0) / np.maximum(part, 1e-3)
+        price[part <= 0] = np.inf
         return np.lexsort((atoms, price) if group is None else (atoms, price, group))
-
-    def lines(self, atoms: IntArray) -> IntArray:
-        """The published figures of several atoms that hold some of these, smallest first."""
-        _, place = entries(self.of_atom.indptr, atoms)
-        figures = np.unique(self.of_atom.indices[place])
-        figures = figures[self.published[figures] & (self.size[figures] > 1)]
-        by_size: IntArray = figures[np.argsort(self.size[figures], kind="stable")]
-        return by_size
 
     def _atoms(self, figures: IntArray) -> tuple[IntArray, IntArray]:
         """(place of the figure in `figures`, atom): of wide figures the cheapest only."""
         wide = self.size[figures] > _WIDE
-        row, place = entries(self.figures.indptr, figures[~wide])
-        rows, atoms = [np.flatnonzero(~wide)[row]], [self.figures.indices[place]]
-        for at in np.flatnonzero(wide).tolist():
+        narrow = (~wide).nonzero()[0]
+        row, place = entries(self.figures.indptr, figures[narrow])
+        rows, atoms = [narrow[row]], [self.figures.indices[place]]
+        for at in wide.nonzero()[0].tolist():
             chosen = self._few(int(figures[at]))
             rows.append(np.full(len(chosen), at, dtype=np.int64))
             atoms.append(chosen)
@@ -124,18 +143,15 @@ class System:
         if figure not in self._cheapest:
             start, end = self.figures.indptr[figure : figure + 2]
             atoms = self.figures.indices[start:end]
-            self._cheapest[figure] = atoms[np.lexsort((atoms, self.weight(atoms)))[:_WIDE]]
+            everywhere = np.ones(self.figures.shape[1])
+            self._cheapest[figure] = atoms[self._ranked(atoms, everywhere)[:_WIDE]]
         return self._cheapest[figure]
 
 
 def spread(count: int, salt: int) -> NDArray[np.float64]:
-    """Fixed numbers between 0 and 1, without pattern, the same on any machine: to break ties with."""
-    return scrambled(np.arange(count, dtype=np.uint64) + np.uint64(salt << 40)) / 2.0**64
-
-
-def scrambled(number: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """splitmix64 (S. Vigna), a fixed bijection."""
-    mixed = number + np.uint64(0x9E3779B97F4A7C15)
+    """Fixed numbers between 0 and 1, without pattern, the same on any machine: to break ties with (splitmix64,
+    S. Vigna)."""
+    mixed = np.arange(count, dtype=np.uint64) + np.uint64(salt << 40) + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(mixed ^ (mixed >> np.uint64(31)))
+    return np.asarray(mixed ^ (mixed >> np.uint64(31))) / 2.0**64

@@ -1,37 +1,55 @@
-"""Which atoms stay unknown, as one figure after another is published."""
+"""What is left unknown, as one figure after another is published again."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import numpy as np
+from scipy.sparse import hstack, identity
 
-from broker.core.disclosure.attackers import entries
 from broker.core.disclosure.problem import Rows
-from broker.core.disclosure.reduction import single_unknowns
+from broker.core.disclosure.reduction import distinct_rows, single_unknowns, subtracted
+from broker.core.disclosure.sparse import Numbering, entries, int_rows, merged
 from broker.core.disclosure.system import System
 from broker.core.disclosure.table import IntArray
 
 _ENOUGH: Final = 200  # unknown atoms around a target
-_STEPS: Final = 4  # from the target, each over a figure
-_WIDE: Final = 20_000  # a figure of more atoms is no way from one to another
 
 
 class Unknowns:
-    """known: per atom, whether it follows from single unknowns (see `reduction`): no change can move it."""
+    """known: per atom, whether it follows from single unknowns (see `reduction`): no change can move it.
+
+    As rows that may see a change (`local.Shown`): the reduced system of what was published at the beginning, few
+    and short rows that imply all others; each figure that has been published since; each atom that is known.
+    """
 
     def __init__(self, system: System, targets: Rows) -> None:
         published = system.figures[system.published]
-        self.known, _ = single_unknowns(published, np.zeros(published.shape[0], dtype=np.int64))
+        nothing = np.zeros(published.shape[0], dtype=np.int64)
+        self.known, _ = single_unknowns(published, nothing)
         self._system = system
         unknown = (~self.known).astype(np.int64)
         self._left = _pattern(system.figures) @ unknown
         self._left_of_target = _pattern(targets) @ unknown
         self._targets = targets.T.tocsr()
 
+        published.data = published.data * unknown[published.indices]
+        self._reduced, _ = subtracted(*distinct_rows(int_rows(published), nothing))
+        self._first = self._reduced.shape[0]  # the first column of `of_atom` that is a figure
+        self._last = self._first + len(system.published)  # the first that is an atom
+        count = self._last + len(self.known)
+        atoms = identity(len(self.known), dtype=np.int64, format="csr")
+        self.of_atom = int_rows(hstack([self._reduced.T, system.of_atom, atoms]))
+        self.published = np.arange(count) < self._first
+        self.published[self._last :] = self.known
+        self.fixed = np.ones(count, dtype=bool)
+        self.cost = np.ones(count)
+        self.numbering = Numbering(count)
+
     def publish(self, figure: int) -> list[int] | None:
         """The atoms that follow when it is published; None, and nothing has changed, if a target would."""
         system, queue = self._system, [figure]
+        self.published[self._first + figure] = True
         learnt: list[int] = []
         while queue:
             at = queue.pop()
@@ -42,38 +60,35 @@ class Unknowns:
             learnt.append(atom)
             figures, targets = self._count(atom, -1)
             if not self._left_of_target[targets].all():
-                self.forget(learnt)
+                self.take_back(figure, learnt)
                 return None
             queue += figures[system.published[figures] & (self._left[figures] == 1)].tolist()
         return learnt
 
-    def forget(self, atoms: list[int]) -> None:
-        """Undo what publishing taught."""
-        for atom in atoms:
+    def take_back(self, figure: int, learnt: list[int]) -> None:
+        """Undo the publication, and what it taught."""
+        self.published[self._first + figure] = False
+        for atom in learnt:
             self._count(atom, 1)
 
     def near(self, target: IntArray) -> IntArray:
-        """Atoms that a change of the target can make use of, if nothing published may see it: unknown ones, on the
-        shortest figures first; and the target's own. Ascending."""
-        system = self._system
+        """Unknown atoms that reduced rows tie to the target's: all of them, or the nearest of many; and the target's
+        own. Ascending."""
         atoms = target[~self.known[target]]
-        for _ in range(_STEPS):
-            lines = system.lines(atoms)
-            row, place = entries(system.figures.indptr, lines[system.size[lines] < _WIDE])
-            ahead = system.figures.indices[place]
-            free = ~self.known[ahead]
-            row, ahead = row[free], ahead[free]
-            last = row[min(_ENOUGH, len(row) - 1)] if len(row) else 0  # whole figures only
-            wider = np.union1d(atoms, ahead[row <= last])
-            if len(wider) == len(atoms) or len(wider) > _ENOUGH:
-                atoms = wider
-                break
+        while True:
+            _, place = entries(self.of_atom.indptr, atoms)
+            row = self.of_atom.indices[place]
+            _, row = self.numbering.of(row[row < self._first])
+            _, place = entries(self._reduced.indptr, row)
+            ahead = self._reduced.indices[place]
+            wider = merged(atoms, ahead[~self.known[ahead]])
+            if len(wider) == len(atoms) or len(atoms) > _ENOUGH:
+                return merged(atoms, target)
             atoms = wider
-        return np.union1d(atoms, target)
 
     def _count(self, atom: int, by: int) -> tuple[IntArray, IntArray]:
         """Make an atom known (-1) or unknown; the figures and the targets that it is in."""
-        self.known[atom] = by < 0
+        self.known[atom] = self.published[self._last + atom] = by < 0
         figures, targets = (
             matrix.indices[matrix.indptr[atom] : matrix.indptr[atom + 1]]
             for matrix in (self._system.of_atom, self._targets)
