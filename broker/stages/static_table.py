@@ -1,29 +1,30 @@
 """One static table, and those linked to it, from microdata: judged, protected, proven, attacked.
 
 Invariants
-- Nothing comes out of a table that was not proven: the certificate is checked by integer arithmetic, and then the
-  attacker's program is run on exactly the cells that are to be published. A table that fails is refused, as is one
-  whose decision would take more than the limits.
+- Nothing comes out of a table that was not proven: the certificate is checked by integer arithmetic (against every
+  insider and pair: see `insiders`), and then the attacker's program is run on exactly the cells that are to be
+  published. A table that fails is refused, as is one whose decision would take more than the limits.
 - The same microdata and SPEC give the same table, whatever the order of rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
 from broker.core.disclosure.attack import attack
 from broker.core.disclosure.certificate import verify
-from broker.core.disclosure.problem import Limits, Protection
+from broker.core.disclosure.problem import Limits, Problem, Protection
 from broker.core.disclosure.secondary import PRIMES
 from broker.core.disclosure.suppression import protect
 from broker.core.disclosure.table import BoolArray
 from broker.core.errors import Refused
 from broker.core.static.beyond import Beyond, beyond_cells, describe
 from broker.core.static.cells import Tables, build
+from broker.core.static.insiders import FEW, protect_from_all
 from broker.core.static.judge import Contributions, Judged, judge
 from broker.core.static.microdata import Hierarchies, Microdata
 from broker.core.static.program import Program, judge_of, state
@@ -93,21 +94,34 @@ def protect_tables(
 ) -> Protected:
     """Decide every cell. Raises Refused: `too_large`, LimitReached, `cannot_protect`."""
     stated = state_problem(microdata, hierarchies, spec, limits, begins)
-    problem = stated.program.problem
     begins(f"protecting {len(stated.judged.verdicts):,} unsafe cells and {len(stated.beyond):,} other sets")
-    protection = protect(problem, limits, judge_of(stated.contributions, spec.rules, stated.program))
+    judge_remainders = judge_of(stated.contributions, spec.rules, stated.program)
+    problem, protection = protect_from_all(
+        stated.program.problem, lambda smaller: protect(smaller, limits, judge_remainders)
+    )
     if protection.exposed:
         raise Refused("cannot_protect", _exposed(stated, protection))
     begins("checking the proofs")
     verify(problem, protection, PRIMES)
     begins("attacking what is to be published")
-    short = [each for each in attack(problem, protection.published, protection.targets, limits) if each.short]
+    short = [
+        each
+        for each in attack(_gate(problem), protection.published, protection.targets, limits)
+        if each.short
+    ]
     if short:
         raise Refused(
             "attack_succeeds",
             f"the attacker's program bounds {len(short)} unsafe figures closer than their levels: nothing is written",
         )
     return Protected(stated, protection.published)
+
+
+def _gate(problem: Problem) -> Problem:
+    """Whom the attacker's program plays: all insiders where they are few. Where they are many it would take hours, and
+    each of them has been tested against the certificate twice."""
+    many = problem.insiders is not None and problem.insiders.parts.shape[0] > FEW
+    return replace(problem, insiders=None) if many else problem
 
 
 def _exposed(stated: Stated, protection: Protection) -> str:

@@ -35,6 +35,7 @@ class Attack:
         beyond = np.full(len(rest), np.inf) if self.prior is None else (1 + self.prior) * rest
         solver = highspy.Highs()
         solver.setOptionValue("output_flag", False)
+        solver.setOptionValue("threads", 1)  # HiGHS has one number of threads in a process
         solver.addVars(len(atoms), below, beyond)
         for cell in self.published:
             inside = np.array([i for i, atom in enumerate(atoms) if atom <= cell], dtype=np.int32)
