@@ -13,7 +13,7 @@ from broker.core.disclosure.attackers import Attackers
 from broker.core.disclosure.cleanup import Cleanup
 from broker.core.disclosure.linear import Solver
 from broker.core.disclosure.problem import Limits, Problem, Role
-from broker.core.disclosure.reduction import single_unknowns
+from broker.core.disclosure.reduction import reduced, single_unknowns
 from broker.core.disclosure.seeker import Seeker
 from broker.core.disclosure.sparse import int_rows
 from broker.core.disclosure.system import System
@@ -77,7 +77,8 @@ def test_what_follows_from_single_unknowns_is_kept_up_as_figures_are_published_a
     published = np.array([rng.random() < 0.4 for _ in sets])
     system = System(sparse(sets, n), published, np.zeros(len(sets), bool), np.ones(len(sets), np.int64))
     targets = sparse([[rng.randrange(n)]], n)
-    unknowns = Unknowns(system, targets)
+    rows = system.figures[system.published]
+    unknowns = Unknowns(system, targets, reduced(rows, np.zeros(rows.shape[0], dtype=np.int64)))
     for figure in range(len(sets)):
         if system.published[figure]:
             continue

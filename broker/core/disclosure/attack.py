@@ -3,8 +3,8 @@
 Run on exactly what will be published, as the gate of each release, and on tables of anyone. Outsider, insiders,
 pairs, and whoever is alone somewhere: each has its own slack (see `attackers`), the rows are the same. They are
 reduced once (see `reduction`); a target's interval is the sum of those of its parts in the components.
-Attackers who know the same about a component share its programs. Someone alone in atoms that an outsider's
-extreme worlds leave as they are reaches the same worlds, and gets no interval of its own.
+Attackers who know the same about a component share its programs. Who is alone in some atoms and must hold a world
+possible that was found for another attacker, and wide enough, gets no interval of its own.
 
 A target passes (is not `short`) if worlds in whole numbers prove its interval wide enough; nothing passes because
 a float says so. Where nobody asks for width, it must not be determined.
@@ -13,7 +13,8 @@ a float says so. Where nobody asks for width, it must not be determined.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Final, NamedTuple
 
@@ -21,13 +22,13 @@ import numpy as np
 
 from broker.core.disclosure.attackers import Attackers
 from broker.core.disclosure.component import Component, touched
-from broker.core.disclosure.extremes import Extreme, Extremes
-from broker.core.disclosure.linear import PRIMAL, Solver
+from broker.core.disclosure.extremes import Extreme, Questions, largest
+from broker.core.disclosure.linear import Solver
 from broker.core.disclosure.problem import Attacker, Interval, Limits, Problem, Rows, Targets
 from broker.core.disclosure.reduction import reduced
 from broker.core.disclosure.secondary import PRIMES
 from broker.core.disclosure.span import determined
-from broker.core.disclosure.sparse import int_rows
+from broker.core.disclosure.sparse import distinct, int_rows
 from broker.core.disclosure.table import BoolArray, IntArray
 from broker.core.errors import InputError, ProgrammerError
 
@@ -54,10 +55,13 @@ def attack(
     ProgrammerError where a program has no solution although the truth is one."""
     rows = int_rows(problem.figures)[published]
     left = reduced(rows, np.zeros(rows.shape[0], dtype=np.int64))
-    campaign = _Campaign(problem, targets, Solver(limits, PRIMAL))
+    campaign = _Campaign(problem, targets, Solver(limits))
     for number, (component, here, goals) in enumerate(touched(left.components, targets.rows)):
         campaign.attack(number, component, here, goals)
-    known = np.logical_or.reduce([determined(left, targets.rows, prime) for prime in PRIMES])
+    still = campaign.unmoved()
+    known = np.zeros(len(targets.level), dtype=bool)
+    for prime in PRIMES if len(still) else ():
+        known[still] |= determined(left, targets.rows[still], prime)
     return [
         each
         for target, is_known in enumerate(known.tolist())
@@ -77,12 +81,13 @@ def bounds(
     except ValueError as error:
         raise InputError("contradiction", str(error)) from error
     _require((left.value >= lower)[left.known].all() and (left.value <= upper)[left.known].all())
-    solver = Solver(limits, PRIMAL)
+    solver = Solver(limits)
     ends: list[list[Fraction | None]] = [[Fraction(int(value))] * 2 for value in targets @ left.value]
     for component, here, goals in touched(left.components, targets):
-        extremes = Extremes(solver, component, lower[component.atoms], upper[component.atoms])
+        inside = (np.tile(side[component.atoms], (len(goals), 1)) for side in (lower, upper))
+        asked = Questions(goals, *inside)
         for side, sign in enumerate((-1, 1)):
-            found = extremes.largest(sign * goals)
+            found = largest(solver, component, replace(asked, goals=sign * goals))
             _require(found is not None)
             for target, extreme in zip(here.tolist(), found or [], strict=True):
                 sofar, end = ends[target][side], extreme.bound
@@ -116,35 +121,64 @@ class _Campaign:
         for coalition in range(len(down)):
             alike[down[coalition].tobytes() + up[coalition].tobytes()].append(coalition)
         asking = [set(self._attackers.needs_of(target)[0].tolist()) for target in here.tolist()]
-        for coalitions in alike.values():
-            chosen = [i for i, asks in enumerate(asking) if asks.intersection(coalitions)]
-            found = self._worlds(component, down[coalitions[0]], up[coalitions[0]], goals[chosen])
-            for i, worlds in zip(chosen, found, strict=True):
-                part = self._part(goals[i], worlds)
-                for coalition in asking[i].intersection(coalitions):
-                    self._parts[int(here[i])][coalition][number] = part
-            if 0 in coalitions:  # the outsider asks for something of every target
-                self._attack_alone(number, component, here, goals, found)
+        asked = [
+            (i, coalitions)
+            for coalitions in alike.values()
+            for i, asks in enumerate(asking)
+            if asks.intersection(coalitions)
+        ]
+        goal, who = (
+            np.array(each) for each in zip(*((i, coalitions[0]) for i, coalitions in asked), strict=True)
+        )
+        worlds_of: dict[int, list[_Worlds]] = defaultdict(list)
+        found = self._worlds(component, goals[goal], down[who], up[who])
+        for (i, coalitions), worlds in zip(asked, found, strict=True):
+            part = self._part(goals[i], worlds)
+            for coalition in asking[i].intersection(coalitions):
+                self._parts[int(here[i])][coalition][number] = part
+            worlds_of[i].append(worlds)
+        self._attack_alone(number, component, here, goals, worlds_of)
 
     def _attack_alone(
-        self, number: int, component: Component, here: IntArray, goals: IntArray, outside: list[_Worlds]
+        self,
+        number: int,
+        component: Component,
+        here: IntArray,
+        goals: IntArray,
+        found: dict[int, list[_Worlds]],
     ) -> None:
-        """Of those who are alone in atoms that the outsider's extreme worlds move."""
-        attackers, alone = self._attackers, self._attackers.alone[component.atoms]
+        """Of those who are alone somewhere, as far as no world found so far satisfies them."""
+        alone = self._attackers.alone[component.atoms]
+        places = {who: alone == who for who in distinct(alone[alone >= 0]).tolist()}
         curious: dict[int, list[int]] = defaultdict(list)
-        for i, (target, worlds) in enumerate(zip(here.tolist(), outside, strict=True)):
-            moved = np.zeros(len(alone), dtype=bool)
-            for extreme in worlds:
-                moved |= True if extreme.world is None else extreme.world != 0
-            for who in np.unique(alone[moved & (alone >= 0)]).tolist():
-                if attackers.need_alone(target, who).any():
+        for i, target in enumerate(here.tolist()):
+            sides = [_reaches(goals[i], [worlds[way] for worlds in found[i]]) for way in (0, 1)]
+            for who, its in places.items():
+                need = self._attackers.need_alone(target, who)
+                if any(reach(its) < wanted for reach, wanted in zip(sides, need.tolist(), strict=True)):
                     curious[who].append(i)
-        down, up = (np.minimum(side[component.atoms], self._far) for side in (attackers.down, attackers.up))
-        for who, chosen in curious.items():
-            its = alone == who
-            found = self._worlds(component, np.where(its, 0, down), np.where(its, 0, up), goals[chosen])
-            for i, worlds in zip(chosen, found, strict=True):
-                self._alone[int(here[i])][who][number] = self._part(goals[i], worlds)
+        asked = [(i, who) for who, chosen in curious.items() for i in chosen]
+        if not asked:
+            return
+        goal, who = (np.array(each) for each in zip(*asked, strict=True))
+        its = alone == who[:, None]
+        down, up = (
+            np.where(its, 0, np.minimum(side[component.atoms], self._far))
+            for side in (self._attackers.down, self._attackers.up)
+        )
+        for (i, contributor), worlds in zip(
+            asked, self._worlds(component, goals[goal], down, up), strict=True
+        ):
+            self._alone[int(here[i])][contributor][number] = self._part(goals[i], worlds)
+
+    def unmoved(self) -> IntArray:
+        """The targets that no world found moves: they may be determined."""
+        moved = {
+            target
+            for target, by_coalition in self._parts.items()
+            if any(part.fall or part.rise for parts in by_coalition.values() for part in parts.values())
+        }
+        return np.array([t for t in range(len(self._attackers.level)) if t not in moved], dtype=np.int64)
 
     def intervals(self, target: int, known: bool) -> Iterator[Interval]:
         """Of everybody who asks for something. known: the target is determined."""
@@ -158,13 +192,12 @@ class _Campaign:
                 target, Attacker(alone=who), both.values(), attackers.need_alone(target, who), known
             )
 
-    def _worlds(self, component: Component, down: IntArray, up: IntArray, goals: IntArray) -> list[_Worlds]:
-        if not len(goals):
-            return []
-        extremes = Extremes(self._solver, component, -down, up)
-        rises = extremes.largest(goals)
+    def _worlds(self, component: Component, goals: IntArray, down: IntArray, up: IntArray) -> list[_Worlds]:
+        """down, up: goals × atoms."""
         mirrored = (down == up).all()
-        falls = rises if mirrored else extremes.largest(-goals)
+        asked = Questions(goals, -down, up)
+        rises = largest(self._solver, component, asked)
+        falls = rises if mirrored else largest(self._solver, component, replace(asked, goals=-goals))
         if rises is None or falls is None:
             raise ProgrammerError("no_solution", "a program that the truth solves has no solution")
         if mirrored:
@@ -184,6 +217,16 @@ class _Campaign:
         )
 
 
+def _reaches(goal: IntArray, extremes: list[Extreme]) -> Callable[[BoolArray], int]:
+    """How far the worlds move the goal, either way, that leave some atoms as they are."""
+    worlds = [each.world for each in extremes if each.world is not None]
+    if not worlds:
+        return lambda _: 0
+    moves = np.abs(np.array(worlds) @ goal)
+    touched = np.array(worlds) != 0
+    return lambda atoms: int(moves[~touched[:, atoms].any(axis=1)].max(initial=0))
+
+
 def _interval(target: int, who: Attacker, parts: Iterable[_Part], need: IntArray, known: bool) -> Interval:
     shares = list(parts)
     down, up = _total(each.down for each in shares), _total(each.up for each in shares)
@@ -194,9 +237,7 @@ def _interval(target: int, who: Attacker, parts: Iterable[_Part], need: IntArray
 
 
 def _total(bounds: Iterable[Fraction | None]) -> Fraction | None:
-    total = Fraction(0)
-    for bound in bounds:
-        if bound is None:
-            return None
-        total += bound
-    return total
+    known = list(bounds)
+    if len(known) == 1:
+        return known[0]
+    return None if None in known else sum((each for each in known if each is not None), Fraction(0))

@@ -12,6 +12,7 @@ from collections import defaultdict
 
 import numpy as np
 
+from broker.core.disclosure.reduction import reduced
 from broker.core.disclosure.seeker import Seeker
 from broker.core.disclosure.system import Witness
 from broker.core.disclosure.table import BoolArray
@@ -25,7 +26,9 @@ class Cleanup:
         self._seeker = seeker
         self._system = seeker.system
         self._secondary = secondary
-        self._unknowns = Unknowns(seeker.system, seeker.attackers.rows)
+        published = seeker.system.figures[seeker.system.published]
+        left = reduced(published, np.zeros(published.shape[0], dtype=np.int64))
+        self._unknowns = Unknowns(seeker.system, seeker.attackers.rows, left)
         self._users: dict[int, list[tuple[int, Witness]]] = defaultdict(list)
         for target, witnesses in seeker.witnesses.items():
             for witness in witnesses:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from broker.core.disclosure.linear import Floats
 from broker.core.disclosure.table import BoolArray, IntArray
 
-_MULTIPLES: Final = (
-    24  # circuits of tables have tiny entries; what is no multiple of 1/1..1/24 is not believed
-)
+# Circuits of tables have tiny entries: what is no multiple of 1/1 … 1/24 of its least entry is not believed.
+_MULTIPLES: Final = np.arange(1, 25)
 _TINY: Final = 1e-7
+_VAGUE: Final = 1e-2  # what a multiple of many units may lack to a whole number
 
 
 class Circuit(NamedTuple):
@@ -50,20 +50,20 @@ def combined(
     moves: by how much each circuit moves the target.
     """
     useful = [(part, move) for part, move in zip(parts, moves, strict=True) if move > 0]
-    total = sum(int(part.weight * need + _TINY) * move for part, move in useful)
-    if not useful:
-        return None
-    result: IntArray = sum(
-        (part.change * int(part.weight * need + _TINY) for part, _ in useful), np.zeros_like(parts[0].change)
-    )
-    while total < need:
-        for part, move in useful:
-            if fits(result + part.change):
-                result, total = result + part.change, total + move
+    for vague in (_VAGUE, _TINY) if useful else ():
+        times = [int(part.weight * need + vague) for part, _ in useful]
+        total = sum(n * move for n, (_, move) in zip(times, useful, strict=True))
+        result = np.zeros_like(parts[0].change)
+        for n, (part, _) in zip(times, useful, strict=True):
+            result += n * part.change
+        while total < need:
+            more = next(((part, move) for part, move in useful if fits(result + part.change)), None)
+            if more is None:
                 break
-        else:
-            return None
-    return result if fits(result) else None
+            result, total = result + more[0].change, total + more[1]
+        if total >= need and fits(result):
+            return result
+    return None
 
 
 def placed(change: IntArray, where: IntArray, width: int) -> IntArray:
@@ -83,21 +83,20 @@ def _whole(sizes: Floats, matrix: NDArray[np.int64]) -> IntArray | None:
     """The smallest whole multiple of the sizes that the rows do not see, if it has small entries."""
     if not len(sizes):
         return None
-    scaled = sizes / sizes.min()
-    for times in range(1, _MULTIPLES + 1):
-        whole = np.rint(scaled * times)
-        if np.abs(whole - scaled * times).max() < _TINY * times * max(1.0, float(scaled.max())) * 10:
-            change = whole.astype(np.int64)
-            return change if not (matrix @ change).any() else None
-    return None
+    scaled = (sizes / sizes.min())[:, None] * _MULTIPLES
+    whole = np.rint(scaled)
+    near = np.abs(whole - scaled).max(axis=0) < 10 * _TINY * _MULTIPLES * scaled[:, 0].max()
+    first = int(near.argmax())
+    change = whole[:, first].astype(np.int64)
+    return change if near[first] and not (matrix @ change).any() else None
 
 
 def _split(sizes: Floats, matrix: NDArray[np.int64]) -> list[Circuit] | None:
     """The circuits of a positive vector that is none."""
-    kernel = _kernel(matrix.astype(np.float64))
+    basis = _kernel(matrix.astype(np.float64))
     rest, found = sizes.copy(), []
     while rest.max(initial=0.0) > _TINY:
-        ray = _ray(rest, kernel)
+        ray = _ray(rest, basis)
         whole = None if ray is None else _whole(ray[ray > 0], matrix[:, ray > 0])
         if ray is None or whole is None:
             return None
@@ -109,13 +108,13 @@ def _split(sizes: Floats, matrix: NDArray[np.int64]) -> list[Circuit] | None:
     return found
 
 
-def _ray(start: Floats, kernel: Floats) -> Floats | None:
+def _ray(start: Floats, basis: Floats) -> Floats | None:
     """A circuit within the support of `start`, itself a positive vector of the kernel.
 
     Walk along the kernel until an entry is zero, leave that coordinate out, and so on, until one direction is
     left.
     """
-    point, basis = start.copy(), _within(kernel, start <= _TINY)
+    point, basis = start.copy(), _within(basis, start <= _TINY)
     while basis.shape[1] > 1:
         step = basis[:, 0] if basis[:, 0].max() > _TINY else -basis[:, 0]
         falls = step > _TINY
@@ -130,13 +129,11 @@ def _ray(start: Floats, kernel: Floats) -> Floats | None:
 
 def _within(basis: Floats, zero: BoolArray) -> Floats:
     """The part of the span of the columns that is zero at some coordinates."""
-    for at in np.flatnonzero(zero):
-        if not basis.shape[1]:
-            break
-        by = int(np.argmax(np.abs(basis[at])))
-        if abs(basis[at, by]) > _TINY:
-            others = np.delete(basis, by, axis=1)
-            basis = others - np.outer(basis[:, by] / basis[at, by], others[at])
+    for at in zero.nonzero()[0]:
+        by = int(np.argmax(np.abs(basis[at]))) if basis.shape[1] else 0
+        if basis.shape[1] and abs(basis[at, by]) > _TINY:
+            others = np.arange(basis.shape[1]) != by
+            basis = basis[:, others] - np.outer(basis[:, by] / basis[at, by], basis[at, others])
     return basis
 
 

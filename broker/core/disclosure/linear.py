@@ -18,15 +18,17 @@ from broker.core.disclosure.table import IntArray
 
 Floats = NDArray[np.float64]
 
-_OPTIONS: Final[dict[str, str | int]] = {
+_OPTIONS: Final[dict[str, str | int | float]] = {
     "threads": 1,
     "parallel": "off",
     "random_seed": 0,
     "solver": "simplex",
     "presolve": "off",  # it costs more than it saves on programs of some hundred columns
+    "simplex_scale_strategy": 0,  # programs are well scaled
+    "dual_simplex_cost_perturbation_multiplier": 0.0,  # and their costs are unequal already
 }
 DUAL: Final = 1  # where costs are never negative: all slack is a dual feasible start
-PRIMAL: Final = 4  # where 0 is a solution, or only costs change from one run to the next
+PRIMAL: Final = 4  # where 0 is a solution
 _COLUMNWISE: Final = 1
 _MINIMISE: Final = 1
 
@@ -62,8 +64,7 @@ class _Silent(highspy.Highs):
 
 
 class Solver:
-    """Solves programs one after another. What `load` was given is all that a solution depends on, and the
-    changes since. unbounded: why the last run had no solution."""
+    """Solves programs one after another, each from scratch. unbounded: why the last one had no solution."""
 
     def __init__(self, limits: Limits, method: int = DUAL) -> None:
         self.unbounded = False
@@ -75,13 +76,7 @@ class Solver:
 
     def minimise(self, program: Program) -> Solution | None:
         """The solution, None if there is no optimal one. Raises LimitReached."""
-        self.load(program)
-        return self.run()
-
-    def load(self, program: Program) -> None:
-        """Make it the current program."""
         width = len(program.cost)
-        self._columns = np.arange(width, dtype=np.int32)
         self._highs.passModel(
             width,
             len(program.right),
@@ -100,12 +95,9 @@ class Solver:
             np.zeros(width, dtype=np.int32),  # all columns are continuous
         )
 
-    def change_cost(self, cost: Floats) -> None:
-        """Of all columns; the next run starts from the last solution."""
-        self._highs.changeColsCost(len(cost), self._columns, cost)
+        return self._run()
 
-    def run(self) -> Solution | None:
-        """Solve the current program, from where it stands. None, LimitReached: as `minimise`."""
+    def _run(self) -> Solution | None:
         self._highs.setOptionValue("simplex_iteration_limit", min(self._left, 2**31 - 1))
         self._highs.run()
         self._left -= 1 + max(self._highs.getInfo().simplex_iteration_count, 0)

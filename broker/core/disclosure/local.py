@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,10 +51,18 @@ class Bounds:
     down: Floats
 
 
-@dataclass(frozen=True)
+class _Frame(NamedTuple):
+    starts: IntArray
+    rows: IntArray
+    entries: Floats
+
+
+@dataclass
 class Local:
-    """What is published on some atoms. Rows with several of them: entries (row, atom, coefficient) by atom, equal
-    rows taken together, with their cost and whether one is fixed. Rows with one: its atom, cost and whether fixed.
+    """What is published on some atoms, for the programs of one target.
+
+    Rows with several of the atoms: entries (row, atom, coefficient) by atom, equal rows taken together, with
+    their cost and whether one is fixed. Rows with one: its atom, cost and whether fixed.
     """
 
     atoms: int
@@ -66,11 +74,29 @@ class Local:
     lone_atom: IntArray
     lone_cost: Floats
     lone_fixed: BoolArray
+    _frame: _Frame | None = None
 
     @cached_property
     def own(self) -> Floats:
         """Per atom the cost of its own rows."""
         return _sums(self.lone_atom, self.lone_cost, self.atoms)
+
+    def frame(self, target: IntArray) -> _Frame:
+        """The columns δ⁺ and δ⁻ of the programs for one target; its row is the last."""
+        if self._frame is None:
+            at = target.nonzero()[0]
+            row = np.concatenate((self.row, np.full(len(at), len(self.cost))))
+            atom = np.concatenate((self.atom, at))
+            value = np.concatenate((self.coefficient, target[at])).astype(np.float64)
+            by_atom = np.argsort(atom, kind="stable")
+            row, value = row[by_atom], value[by_atom]
+            starts = np.searchsorted(atom[by_atom], np.arange(self.atoms + 1))
+            self._frame = _Frame(
+                np.concatenate((starts[:-1], starts + len(row))),
+                np.concatenate((row, row)),
+                np.concatenate((value, -value)),
+            )
+        return self._frame
 
 
 def local(shown: Shown, atoms: IntArray) -> Local:
@@ -144,25 +170,18 @@ def _program(here: Local, target: IntArray, bounds: Bounds, *, hard: bool) -> Pr
         reach = np.clip(np.maximum(up, down), 1e-3, 1.0)
         price = np.minimum(own / unit, _DEAREST) / reach + 1e-3
         line = np.minimum(cost / unit, _DEAREST)
-    rows, n, at = len(here.cost), here.atoms, target.nonzero()[0]
-    row = np.concatenate((here.row, np.full(len(at), rows)))
-    atom = np.concatenate((here.atom, at))
-    value = np.concatenate((here.coefficient, target[at])).astype(np.float64)
-    by_atom = np.argsort(atom, kind="stable")
-    row, value = row[by_atom], value[by_atom]
-    starts = np.searchsorted(atom[by_atom], np.arange(n + 1))
-    one = np.ones(len(soft))
+    frame = here.frame(target)
     total = np.concatenate((price, price, line, line))
-    last = 2 * len(row)
-    right = np.zeros(rows + 1)
-    right[rows] = 1.0
+    right = np.zeros(len(here.cost) + 1)
+    right[-1] = 1.0
+    one, last = np.ones(len(soft)), int(frame.starts[-1])
     return Program(
         cost=total * _SURCHARGE[np.arange(len(total)) % len(_SURCHARGE)],
         lower=np.zeros(len(total)),
         upper=np.concatenate((up, down, np.full(2 * len(soft), np.inf))),
-        starts=np.concatenate((starts[:-1], starts[:-1] + len(row), last + np.arange(2 * len(soft) + 1))),
-        rows=np.concatenate((row, row, soft, soft)),
-        entries=np.concatenate((value, -value, -one, one)),
+        starts=np.concatenate((frame.starts, last + 1 + np.arange(2 * len(soft)))),
+        rows=np.concatenate((frame.rows, soft, soft)),
+        entries=np.concatenate((frame.entries, -one, one)),
         right=right,
     )
 

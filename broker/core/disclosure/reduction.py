@@ -13,6 +13,7 @@ determined iff its part in each component is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -29,22 +30,26 @@ _ROUNDS: Final = 3  # of subtraction: what it leaves may hold other remainders
 
 @dataclass(frozen=True)
 class Reduced:
-    """known, value: per atom of the table, what follows from single unknowns; components: the rest of the atoms,
-    those in no row too."""
+    """known, value: per atom of the table, what follows from single unknowns; rows, totals: the equations that are
+    left, over all atoms."""
 
     known: BoolArray
     value: IntArray
-    components: list[Component]
+    rows: Rows
+    totals: IntArray
+
+    @cached_property
+    def components(self) -> list[Component]:
+        """Of the unknown atoms, those in no row too."""
+        return _components(np.flatnonzero(~self.known), self.rows, self.totals)
 
 
 def reduced(rows: Rows, totals: IntArray) -> Reduced:
     """The published rows, and what they add up to. Raises ValueError where they contradict each other."""
     known, value = single_unknowns(rows, totals)
-    unknown = np.flatnonzero(~known)
-    rest = int_rows(int_rows(rows)[:, unknown])
-    return Reduced(
-        known, value, _components(unknown, *subtracted(*distinct_rows(rest, totals - rows @ value)))
-    )
+    rest = int_rows(rows)
+    rest.data = np.where(known[rest.indices], 0, rest.data)
+    return Reduced(known, value, *subtracted(*distinct_rows(int_rows(rest), totals - rows @ value)))
 
 
 def single_unknowns(rows: Rows, totals: IntArray) -> tuple[BoolArray, IntArray]:
@@ -121,10 +126,12 @@ def _disjoint_parts(rows: Rows) -> Rows:
 
 
 def _components(atoms: IntArray, rows: Rows, totals: IntArray) -> list[Component]:
-    """atoms: those that the columns of the rows are."""
-    count, width = rows.shape
+    """atoms: the unknown ones."""
+    count, width = rows.shape[0], len(atoms)
+    place = np.zeros(rows.shape[1], dtype=np.int64)
+    place[atoms] = np.arange(width)
     links = csr_array(
-        (np.ones(rows.nnz), rows.indices + count, np.append(rows.indptr, [rows.nnz] * width)),
+        (np.ones(rows.nnz), place[rows.indices] + count, np.append(rows.indptr, [rows.nnz] * width)),
         shape=(count + width, count + width),
     )
     number, label = connected_components(links, directed=False)
@@ -132,13 +139,12 @@ def _components(atoms: IntArray, rows: Rows, totals: IntArray) -> list[Component
     by_row, by_atom = np.argsort(of_row, kind="stable"), np.argsort(of_atom, kind="stable")
     row_start = np.searchsorted(of_row[by_row], np.arange(number + 1))
     atom_start = np.searchsorted(of_atom[by_atom], np.arange(number + 1))
-    place = np.zeros(width, dtype=np.int64)
     size = np.diff(rows.indptr)
     found = []
     for i in range(number):
         mine = by_row[row_start[i] : row_start[i + 1]]
         columns = by_atom[atom_start[i] : atom_start[i + 1]]
-        place[columns] = np.arange(len(columns))
+        place[atoms[columns]] = np.arange(len(columns))
         _, at = entries(rows.indptr, mine)
         starts = np.concatenate(([0], size[mine].cumsum()))
         found.append(Component(atoms[columns], starts, place[rows.indices[at]], rows.data[at], totals[mine]))

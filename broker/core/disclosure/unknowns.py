@@ -8,8 +8,8 @@ import numpy as np
 from scipy.sparse import hstack, identity
 
 from broker.core.disclosure.problem import Rows
-from broker.core.disclosure.reduction import distinct_rows, single_unknowns, subtracted
-from broker.core.disclosure.sparse import Numbering, entries, int_rows, merged
+from broker.core.disclosure.reduction import Reduced
+from broker.core.disclosure.sparse import Numbering, distinct, entries, int_rows, merged
 from broker.core.disclosure.system import System
 from broker.core.disclosure.table import IntArray
 
@@ -23,23 +23,24 @@ class Unknowns:
     and short rows that imply all others; each figure that has been published since; each atom that is known.
     """
 
-    def __init__(self, system: System, targets: Rows) -> None:
-        published = system.figures[system.published]
-        nothing = np.zeros(published.shape[0], dtype=np.int64)
-        self.known, _ = single_unknowns(published, nothing)
+    def __init__(self, system: System, targets: Rows, left: Reduced) -> None:
+        """left: what is published, reduced."""
+        self.known = left.known.copy()
         self._system = system
         unknown = (~self.known).astype(np.int64)
         self._left = _pattern(system.figures) @ unknown
         self._left_of_target = _pattern(targets) @ unknown
         self._targets = targets.T.tocsr()
-
-        published.data = published.data * unknown[published.indices]
-        self._reduced, _ = subtracted(*distinct_rows(int_rows(published), nothing))
+        self._reduced = left.rows
+        self._members = [component.atoms for component in left.components]
+        self._component = np.full(len(self.known), -1, dtype=np.int64)
+        for number, atoms in enumerate(self._members):
+            self._component[atoms] = number
         self._first = self._reduced.shape[0]  # the first column of `of_atom` that is a figure
         self._last = self._first + len(system.published)  # the first that is an atom
         count = self._last + len(self.known)
-        atoms = identity(len(self.known), dtype=np.int64, format="csr")
-        self.of_atom = int_rows(hstack([self._reduced.T, system.of_atom, atoms]))
+        each = identity(len(self.known), dtype=np.int64, format="csr")
+        self.of_atom = int_rows(hstack([self._reduced.T, system.of_atom, each]))
         self.published = np.arange(count) < self._first
         self.published[self._last :] = self.known
         self.fixed = np.ones(count, dtype=bool)
@@ -72,9 +73,13 @@ class Unknowns:
             self._count(atom, 1)
 
     def near(self, target: IntArray) -> IntArray:
-        """Unknown atoms that reduced rows tie to the target's: all of them, or the nearest of many; and the target's
-        own. Ascending."""
+        """Unknown atoms of the target's components, or the nearest of many; and the target's own. Ascending."""
         atoms = target[~self.known[target]]
+        numbers = distinct(self._component[atoms])
+        nearest = [self._members[number] for number in numbers.tolist()]
+        if sum(map(len, nearest)) <= _ENOUGH:
+            ahead = np.concatenate([atoms, *nearest])
+            return merged(ahead[~self.known[ahead]], target)
         while True:
             _, place = entries(self.of_atom.indptr, atoms)
             row = self.of_atom.indices[place]
