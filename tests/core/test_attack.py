@@ -42,7 +42,9 @@ def test_every_attacker_gets_the_interval_that_exact_arithmetic_finds(seed: int)
             if not any(needs):
                 continue
             interval = found.get((t, who.name))
-            if interval is None:  # a world that others hold possible is enough, or it knows what everybody knows
+            if (
+                interval is None
+            ):  # a world that others hold possible is enough, or it knows what everybody knows
                 assert who.name.startswith("alone")
                 interval = replace(outsider, down=None, up=None, need=tuple(needs))
             for need, end, sign in ((needs[0], interval.down, -1), (needs[1], interval.up, 1)):

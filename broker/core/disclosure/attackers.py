@@ -96,7 +96,7 @@ class Attackers:
     def demands(self, target: int, atoms: IntArray, contributors: Sequence[int] = ()) -> Demands:
         """Of the outsider (first), of insiders and pairs, and of contributors who are alone somewhere.
 
-        atoms: ascending, those of the target among them."""
+        atoms: ascending."""
         chosen, need = self.needs_of(target)
         if len(self._table[0]) == len(self.coalitions):
             down, up = (side[chosen[:, None], atoms] for side in self._table)
@@ -152,7 +152,7 @@ class Attackers:
     ) -> tuple[Demands, BoolArray]:
         """What attackers ask of the target, and attackers × 2: what none of some changes gives them.
 
-        atoms: ascending, those of the target and all that the changes move among them; changes: on the atoms.
+        atoms: ascending, all that the changes move; changes: on the atoms.
         """
         lonely: list[int] = []
         if changes and self._has_alone:
@@ -185,10 +185,15 @@ class Attackers:
         return member
 
     def on(self, target: int, atoms: IntArray) -> IntArray:
-        """The target's entries on the atoms, which hold all of its own."""
+        """The target's entries on some atoms, ascending."""
         start, end = self.rows.indptr[target : target + 2]
+        own = self.rows.indices[start:end]
         row = np.zeros(len(atoms), dtype=np.int64)
-        row[np.searchsorted(atoms, self.rows.indices[start:end])] = self.rows.data[start:end]
+        place = np.searchsorted(atoms, own)
+        if len(own) and place[-1] == len(atoms):
+            place[place == len(atoms)] = 0
+        inside = atoms[place] == own
+        row[place[inside]] = self.rows.data[start:end][inside]
         return row
 
     def atoms_of(self, target: int) -> IntArray:

@@ -76,8 +76,8 @@ class System:
             atoms = wider
 
     def near(self, target: IntArray, able: Floats, reach: int) -> IntArray:
-        """Atoms among which a cheap witness may lie, ascending: the target's, others of their figures, and
-        those that close circles between them.
+        """Atoms among which a cheap witness may lie, ascending: the target's (of many the cheapest), others of
+        their figures, and those that close circles between them.
 
         able: per atom of the table the part of the target's level that it can move by, at most 1; reach: how
         many atoms of each figure are taken.
