@@ -33,20 +33,26 @@ _BLOCK: Final = 30
 
 
 def protect_from_all(
-    problem: Problem, protect: Callable[[Problem], Protection], *, few: int = FEW
+    problem: Problem,
+    protect: Callable[[Problem], Protection],
+    *,
+    few: int = FEW,
+    until_exposed: bool = True,
 ) -> tuple[Problem, Protection]:
     """The problem with those insiders who matter, and its protection, which is proven against all of them.
 
-    protect: for a problem; few: so many holdings are put into it at once. The answer's protection may be `exposed`;
-    then nothing is proven."""
+    protect: for a problem; few: so many holdings are put into it at once. Where something is exposed, the answer comes
+    at once and nothing else is proven; or else (not `until_exposed`) all that somebody exposes is found."""
     if problem.insiders is None or problem.insiders.parts.shape[0] <= few:
         return problem, protect(problem)
     chosen = np.zeros(0, dtype=np.int64)
     while True:
         smaller = replace(problem, insiders=_only(problem.insiders, chosen))
-        protection = protect(smaller)
+        protection = _named(protect(smaller), chosen)
+        if protection.exposed and until_exposed:
+            return smaller, protection
         more = not_held_off(problem, protection)
-        if protection.exposed or not len(more):
+        if not len(more):
             return smaller, protection
         if np.isin(more, chosen).all():
             raise ProgrammerError(
@@ -56,18 +62,33 @@ def protect_from_all(
 
 
 def not_held_off(problem: Problem, protection: Protection) -> IntArray:
-    """The holdings of whom some, alone or in a pair, are not held off by the witnesses of some target; ascending."""
+    """The holdings of whom some, alone or in a pair, are not held off by the witnesses of some target, although the
+    protection does not say so (`exposed`); ascending."""
     assert problem.insiders is not None
     parts, sizes = problem.insiders.parts, problem.insiders.sizes
     columns = parts.tocsc(), parts.tocsc() if sizes is None else sizes.tocsc()
     starts = np.searchsorted(protection.witness_of, np.arange(len(protection.targets.level) + 1))
+    said = {(each.target, each.attacker.holdings) for each in protection.exposed}
     found: set[int] = set()
     for target in range(len(protection.targets.level)):
         witnesses = protection.witnesses[int(starts[target]) : int(starts[target + 1])]
-        if witnesses.shape[0]:
+        if witnesses.shape[0] and (target, ()) not in said:  # what an outsider knows everybody knows
             one = Targets(protection.targets.rows[[target]], protection.targets.level[[target]])
-            found |= _Local(problem, columns, one, witnesses).curious()
+            known = [set(holdings) for each, holdings in said if each == target]
+            found |= _Local(problem, columns, one, witnesses).curious(known)
     return np.array(sorted(found), dtype=np.int64)
+
+
+def _named(protection: Protection, holdings: IntArray) -> Protection:
+    """With the exposures' holdings as the whole problem numbers them."""
+    exposed = [
+        replace(
+            each,
+            attacker=replace(each.attacker, holdings=tuple(holdings[list(each.attacker.holdings)].tolist())),
+        )
+        for each in protection.exposed
+    ]
+    return replace(protection, exposed=tuple(exposed))
 
 
 def _only(insiders: Insiders, holdings: IntArray) -> Insiders:
@@ -104,20 +125,21 @@ class _Local:
             insiders=None,
         )
 
-    def curious(self) -> set[int]:
+    def curious(self, said: list[set[int]]) -> set[int]:
         """The holdings that no witness holds off. If there is none, those of the pair that is furthest from it, and
-        four that contribute: with fewer of them in the program pairs would not count there."""
+        four that contribute: with fewer of them in the program pairs would not count there. Coalitions that hold one
+        of those in `said` are left out."""
         light = self._light()
         order = np.argsort(light, kind="stable")
+        blocks = self._blocks(order, int(np.count_nonzero(~light)))
         found = [
-            each
-            for block in self._blocks(order, int(np.count_nonzero(~light)))
-            for each in self._unmet(block)
+            each for block in blocks for each in self._unmet(block) if not any(map(each[1].issuperset, said))
         ]
-        alone = {holdings[0] for _, holdings in found if len(holdings) == 1}
-        return alone or (
-            {*min(found)[1], *self._holdings[self._contributing[:4]].tolist()} if found else set()
-        )
+        alone = {holding for _, holdings in found if len(holdings) == 1 for holding in holdings}
+        if alone or not found:
+            return alone
+        _, worst = min(found, key=lambda each: (each[0], sorted(each[1])))
+        return {*worst, *self._holdings[self._contributing[:4]].tolist()}
 
     def _light(self) -> BoolArray:
         """Of each holding whether one and the same witness for each way would hold off twice of it."""
@@ -142,7 +164,7 @@ class _Local:
             for other in others or [block]:
                 yield np.unique(np.concatenate((block, other, self._contributing[:4])))
 
-    def _unmet(self, chosen: IntArray) -> Iterator[tuple[Fraction, tuple[int, ...]]]:
+    def _unmet(self, chosen: IntArray) -> Iterator[tuple[Fraction, frozenset[int]]]:
         """Of the coalitions of some holdings those that no witness holds off, and how much of their need one does."""
         insiders = Insiders(self._parts[chosen], self._sizes[chosen], pairs=self._pairs)
         attackers = Attackers(replace(self._problem, insiders=insiders), self._target)
@@ -150,7 +172,7 @@ class _Local:
         for coalition in np.flatnonzero(unmet.any(axis=1)).tolist():
             slack = np.stack((demands.down[coalition], demands.up[coalition])).min(axis=0)
             most = max(self._moved(change, slack) for change in self._changes)
-            holdings = tuple(self._holdings[chosen[list(demands.who[coalition].holdings)]].tolist())
+            holdings = frozenset(self._holdings[chosen[list(demands.who[coalition].holdings)]].tolist())
             yield Fraction(most, int(demands.need[coalition].max())), holdings
 
     def _moved(self, change: IntArray, slack: IntArray) -> int:
