@@ -9,7 +9,7 @@ import pytest
 README = Path(__file__).parents[2] / "README.md"
 
 
-@pytest.mark.parametrize("reader", ["Utility", "Municipality", "Auditor", "Operator"])
+@pytest.mark.parametrize("reader", ["Utility", "Municipality", "Auditor", "Operator", "Statistician"])
 def test_each_reader_has_a_door_of_ten_lines(reader: str) -> None:
     """Lines that say something: neither blank nor the fence of a code block."""
     sections = README.read_text(encoding="utf-8").split("\n### ")

@@ -148,9 +148,9 @@ def _premises_rules(crowd: _Crowd, rules: Rules) -> Iterator[Finding]:
         yield cell, f"min_contributors:{n}<{rules.min_contributors}", _NONE
     for count, k in rules.dominance:
         largest = crowd.largest.sums(count, len(crowd.n))
-        for cell in np.flatnonzero(_more(largest, 100 * k.denominator, crowd.weight, k.numerator)).tolist():
+        for cell in np.flatnonzero(exceeds(largest, 100 * k.denominator, crowd.weight, k.numerator)).tolist():
             top, weight = int(largest[cell]), int(crowd.weight[cell])
-            reason = f"dominance:{count} largest {top}>{_percent(k)} of {weight}"
+            reason = f"dominance:{count} largest {top}>{percent(k)} of {weight}"
             yield cell, reason, 100 / k * top - weight if k else Fraction(weight)
 
 
@@ -175,10 +175,10 @@ def _holding_rules(
     np.put_along_axis(others, s, 0, axis=1)
     # A customer of two holdings is in the count once: the parts of a count may add up to more than the count.
     rest = (figures.n if figures.counting else parts.sum(axis=1)) - x_s - others.max(axis=1)
-    unsafe = judged & _more(x_s, rules.p.numerator, rest, 100 * rules.p.denominator)
+    unsafe = judged & exceeds(x_s, rules.p.numerator, rest, 100 * rules.p.denominator)
     for cell in np.flatnonzero(unsafe).tolist():
         left, own = int(rest[cell]), int(x_s[cell])
-        yield cell, f"p_percent:{left}<{_percent(rules.p)} of {own}", rules.p / 100 * own - left
+        yield cell, f"p_percent:{left}<{percent(rules.p)} of {own}", rules.p / 100 * own - left
 
 
 def _without(holding: int, name: str, figures: Figures, rules: Rules) -> Iterator[Finding]:
@@ -199,7 +199,7 @@ def _without(holding: int, name: str, figures: Figures, rules: Rules) -> Iterato
         yield cell, f"without_each_holding:{name}:{reason}", level
 
 
-def _more(left: IntArray, by: int, right: IntArray, times: int) -> BoolArray:
+def exceeds(left: IntArray, by: int, right: IntArray, times: int) -> BoolArray:
     """Whether left·by > right·times, exactly: in int64 where that holds the products, else in Python's
     integers."""
     bound = max(int(np.abs(left).max(initial=0)) * by, int(np.abs(right).max(initial=0)) * times)
@@ -207,5 +207,6 @@ def _more(left: IntArray, by: int, right: IntArray, times: int) -> BoolArray:
     return np.asarray(left.astype(kind) * by > right.astype(kind) * times, dtype=bool)
 
 
-def _percent(value: Fraction) -> str:
+def percent(value: Fraction) -> str:
+    """As a reason shows it: `15%`, `25/2%`."""
     return f"{value.numerator}%" if value.denominator == 1 else f"{value.numerator}/{value.denominator}%"

@@ -46,6 +46,7 @@ from numpy.typing import NDArray
 from broker.core.disclosure.table import BoolArray, IntArray
 from broker.core.errors import ProgrammerError
 
+Matrix = NDArray[np.int8] | IntArray
 PRIMES: Final = (2_147_483_647, 2_147_483_629)  # the two largest primes below 2^31
 
 
@@ -65,8 +66,8 @@ def suppress(rows: NDArray[np.int8], unsafe: BoolArray, order: IntArray) -> Bool
     return secondary
 
 
-def spanned(published: NDArray[np.int8], targets: NDArray[np.int8], prime: int) -> BoolArray:
-    """Per target: whether it lies in the span of the published rows modulo `prime`."""
+def spanned(published: Matrix, targets: Matrix, prime: int) -> BoolArray:
+    """Per target: whether it lies in the span of the published rows modulo `prime`. Entries: 0 to prime - 1."""
     by_size = np.argsort(np.count_nonzero(published, axis=1), kind="stable")  # short rows first: less fill-in
     system = _System(targets, published[by_size], prime)
     for i in range(system.n, len(system.rows)):
@@ -104,7 +105,7 @@ class _Step:
 class _System:
     """Targets (the first n rows), then candidates; all those still open are reduced by the published ones."""
 
-    def __init__(self, targets: NDArray[np.int8], candidates: NDArray[np.int8], prime: int) -> None:
+    def __init__(self, targets: Matrix, candidates: Matrix, prime: int) -> None:
         self.rows: IntArray = np.concatenate((targets, candidates)).astype(np.int64)
         self.n = len(targets)
         self._prime = prime
