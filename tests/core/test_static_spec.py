@@ -43,6 +43,8 @@ def test_every_field_of_a_whole_spec_is_read() -> None:
 def test_a_protection_that_is_left_out_is_on() -> None:
     protect = load("dimensions: {a: }\nrules: {p_percent: 10}", "s.yaml").protect
     assert protect.singletons and protect.insiders and protect.intervals and protect.prior == 50
+    share = load("dimensions: {a: }\nrules: {p_percent: 10}\nprotect: {prior: 0.5}", "s.yaml").protect
+    assert share.prior == 50  # nobody means half a percent by it
     off = load("dimensions: {a: }\nrules: {p_percent: 10}\nprotect: {prior: false}", "s.yaml").protect
     assert off.prior is None and off.insiders
 
@@ -62,7 +64,6 @@ WRONG: dict[str, tuple[str, type[BrokerError], str]] = {
     "a word for a truth": ("dimensions: {a: }\nrules: {zero_is_sensitive: yes}", InputError, "true or false"),
     "half a pair": ("dimensions: {a: }\nrules: {dominance: [[1]]}", InputError, "`rules.dominance.0.1` is missing"),
     "a pair unnested": ("dimensions: {a: }\nrules: {dominance: [1, 85]}", InputError, "rules.dominance"),
-    "a share for percent": ("dimensions: {a: }\nprotect: {prior: 0.5}" + RULES, InputError, "for example 50"),
     "prior of nothing": ("dimensions: {a: }\nprotect: {prior: 0}" + RULES, InputError, "false for no prior"),
     "one column, two roles": ("dimensions: {a: }\nvalue: x\nweight: x" + RULES, InputError, "x has two roles"),
     "dimension and value": ("dimensions: {a: }\nvalue: a" + RULES, InputError, "a is a dimension"),

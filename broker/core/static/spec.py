@@ -43,21 +43,26 @@ from broker.core.strict_yaml import read_mapping
 TOTAL: Final = "Total"
 """The root of every hierarchy, and the margin in a table."""
 ROLES: Final = ("value", "contributor", "holding", "weight")
+PRIOR: Final = Fraction(50)
+"""What an attacker knows of every finest cell unless SPEC says otherwise, ± percent."""
 OUTPUT: Final = ("value", "contributors", "status", "reason")
 """The columns of a table after its dimensions."""
 
 
-def _switched_off(value: object) -> object:
-    return None if value is False else value
+def _switched(value: object) -> object:
+    return {False: None, True: PRIOR}[value] if isinstance(value, bool) else value
 
 
 def _percent(value: Fraction | None) -> Fraction | None:
-    if value is not None and not 1 <= value <= 100:
-        raise ValueError("write percent, for example 50 for ±50 %, or false for no prior knowledge")
-    return value
+    """A number below 1 is a share: nobody means half a percent by 0.5."""
+    if value is None:
+        return None
+    if not 0 < value <= 100:
+        raise ValueError("write percent (50) or a share (0.5) for ±50 %, or false for no prior knowledge")
+    return value if value >= 1 else value * 100
 
 
-Prior = Annotated[Exact | None, BeforeValidator(_switched_off), AfterValidator(_percent)]
+Prior = Annotated[Exact | None, BeforeValidator(_switched), AfterValidator(_percent)]
 
 
 class _Closed(BaseModel):
@@ -101,7 +106,7 @@ class Protect(_Closed):
     singletons: StrictBool = True
     insiders: StrictBool = True
     intervals: StrictBool = True
-    prior: Prior = Fraction(50)
+    prior: Prior = PRIOR
 
 
 class Linked(_Closed):
