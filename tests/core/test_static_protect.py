@@ -80,8 +80,10 @@ def attackers(world: World, *, insiders: bool, singletons: bool) -> Iterator[tup
 
 
 def counts(world: World, who: tuple[object, ...], own: Set, target: Set) -> bool:
-    """Whether someone is an attacker of a target: not of what is all its own, a pair only where four contribute."""
-    return bool(target - own) and (len(who) != 2 or len(holdings(world.rows[i] for i in target)) >= 4)
+    """Whether someone is an attacker of a target: not of what is all its own, a pair only where four contribute: more
+    than nothing, for who adds 0 hides nobody."""
+    contributing = holdings(world.rows[i] for i in target if world.rows[i].value)
+    return bool(target - own) and (len(who) != 2 or len(contributing) >= 4)
 
 
 @settings(max_examples=30)
