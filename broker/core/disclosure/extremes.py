@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -28,6 +29,7 @@ _SCALE: Final = 1e7  # the largest number in a program: what a float resolves be
 _TINY: Final = 1e-6
 _ROOM: Final = 2.0**62
 _COLUMNS: Final = 1000  # of one program
+_FEW: Final = 40  # atoms, of which one program for many questions is the faster
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,24 @@ class Questions:
 def largest(solver: Solver, component: Component, asked: Questions) -> list[Extreme] | None:
     """The greatest value of each goal; None if the rows contradict each other within some bounds.
 
-    Many questions are one program, in blocks that have nothing to do with each other."""
-    together = max(1, _COLUMNS // max(1, len(component.atoms)))
+    Many questions about few atoms are one program, in blocks that have nothing to do with each other; about many
+    atoms, those within the same bounds are asked one after another, each from the answer to the last."""
+    count, width = asked.goals.shape
     found: list[Extreme] = []
-    for start in range(0, len(asked.goals), together):
-        some = asked.some(slice(start, start + together))
-        part = _solved(solver, component, some)
-        if part is None and len(some.goals) > 1:  # one of them has no end, or no solution: which?
+    if width > _FEW:
+        changes = (np.diff(asked.lower, axis=0) != 0).any(axis=1) | (np.diff(asked.upper, axis=0) != 0).any(
+            axis=1
+        )
+        starts = np.concatenate(([0], changes.nonzero()[0] + 1, [count]))
+    else:
+        starts = np.append(np.arange(0, count, max(1, _COLUMNS // width)), count)
+    for start, end in pairwise(starts.tolist()):
+        some = asked.some(slice(start, end))
+        part = (_in_turn if width > _FEW else _at_once)(solver, component, some)
+        if part is None and end > start + 1:  # one of them has no end, or no solution: which?
             part = []
-            for i in range(len(some.goals)):
-                alone = _solved(solver, component, some.some(slice(i, i + 1)))
+            for i in range(end - start):
+                alone = _at_once(solver, component, some.some(slice(i, i + 1)))
                 if alone is None:
                     return None
                 part += alone
@@ -73,25 +83,19 @@ def largest(solver: Solver, component: Component, asked: Questions) -> list[Extr
     return found
 
 
-def _solved(solver: Solver, component: Component, asked: Questions) -> list[Extreme] | None:
+def _at_once(solver: Solver, component: Component, asked: Questions) -> list[Extreme] | None:
     """The answers of one program; None if it has no solution, or if one of several answers has no end."""
     count, width = asked.goals.shape
-    ends = (
-        np.where(np.abs(asked.lower) < UNBOUNDED, asked.lower, 0),
-        np.where(asked.upper < UNBOUNDED, asked.upper, 0),
-    )
-    far = np.maximum(*(np.abs(end).max(axis=1, initial=0) for end in ends))
-    unit = np.maximum(1.0, np.maximum(far, np.abs(component.totals).max(initial=0)) / _SCALE)[:, None]
+    unit = _unit(component, asked)
     columns, rows = component.by_column, len(component.totals)
     block = np.arange(count)[:, None]
+    starts = (columns.starts[:-1] + block * len(columns.rows)).ravel()
     solution = solver.minimise(
         Program(
             cost=-asked.goals.ravel().astype(np.float64),
             lower=np.where(asked.lower <= -UNBOUNDED, -np.inf, asked.lower / unit).ravel(),
             upper=np.where(asked.upper >= UNBOUNDED, np.inf, asked.upper / unit).ravel(),
-            starts=np.append(
-                (columns.starts[:-1] + block * len(columns.rows)).ravel(), count * len(columns.rows)
-            ),
+            starts=np.append(starts, count * len(columns.rows)),
             rows=(columns.rows + block * rows).ravel(),
             entries=np.tile(columns.entries.astype(np.float64), count),
             right=(component.totals / unit).ravel(),
@@ -99,8 +103,50 @@ def _solved(solver: Solver, component: Component, asked: Questions) -> list[Extr
     )
     if solution is None:
         return [Extreme(None, None)] if count == 1 and solver.unbounded else None
-    bounds = _bounds(component, asked, -solution.dual.reshape(count, rows))
-    worlds, are = _worlds(component, asked, solution.x.reshape(count, width) * unit, unit)
+    x, price = solution.x.reshape(count, width) * unit, -solution.dual.reshape(count, rows)
+    return _extremes(component, asked, x, price, unit)
+
+
+def _in_turn(solver: Solver, component: Component, asked: Questions) -> list[Extreme] | None:
+    """The answers within the bounds of the first; None if one of them has no end."""
+    unit = _unit(component, asked.some(slice(0, 1)))
+    columns = component.by_column
+    solutions = [
+        solver.minimise(
+            Program(
+                cost=-asked.goals[0].astype(np.float64),
+                lower=np.where(asked.lower[0] <= -UNBOUNDED, -np.inf, asked.lower[0] / unit[0]),
+                upper=np.where(asked.upper[0] >= UNBOUNDED, np.inf, asked.upper[0] / unit[0]),
+                starts=columns.starts,
+                rows=columns.rows,
+                entries=columns.entries.astype(np.float64),
+                right=component.totals / unit[0],
+            )
+        ),
+        *(solver.again(-goal.astype(np.float64)) for goal in asked.goals[1:]),
+    ]
+    solved = [each for each in solutions if each is not None]
+    if len(solved) < len(solutions):
+        return [Extreme(None, None)] if len(solutions) == 1 and solver.unbounded else None
+    x = np.array([each.x for each in solved]) * unit
+    price = -np.array([each.dual for each in solved])
+    return _extremes(component, asked, x, price, np.repeat(unit, len(solved), axis=0))
+
+
+def _unit(component: Component, asked: Questions) -> Floats:
+    """Per question the number by which a program's are divided, as a column."""
+    lower = np.where(np.abs(asked.lower) < UNBOUNDED, asked.lower, 0)
+    upper = np.where(asked.upper < UNBOUNDED, asked.upper, 0)
+    far = np.maximum(np.abs(lower).max(axis=1, initial=0), np.abs(upper).max(axis=1, initial=0))
+    most = np.maximum(far, np.abs(component.totals).max(initial=0))
+    return np.asarray(np.maximum(1.0, most / _SCALE)[:, None])
+
+
+def _extremes(
+    component: Component, asked: Questions, x: Floats, price: Floats, unit: Floats
+) -> list[Extreme]:
+    worlds, are = _worlds(component, asked, x, unit)
+    bounds = _bounds(component, asked, price)
     return [
         Extreme(bound, world if is_one else None)
         for bound, world, is_one in zip(bounds, worlds, are, strict=True)

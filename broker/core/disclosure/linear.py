@@ -27,8 +27,8 @@ _OPTIONS: Final[dict[str, str | int | float]] = {
     "simplex_scale_strategy": 0,  # programs are well scaled
     "dual_simplex_cost_perturbation_multiplier": 0.0,  # and their costs are unequal already
 }
-DUAL: Final = 1  # where costs are never negative: all slack is a dual feasible start
-PRIMAL: Final = 4  # where 0 is a solution
+_DUAL: Final = 1  # to begin with: where all columns are bounded, or no cost is negative, all slack is a start
+_PRIMAL: Final = 4  # to go on from a solution, of which only the costs have changed
 _COLUMNWISE: Final = 1
 _MINIMISE: Final = 1
 
@@ -64,15 +64,14 @@ class _Silent(highspy.Highs):
 
 
 class Solver:
-    """Solves programs one after another, each from scratch. unbounded: why the last one had no solution."""
+    """Solves programs one after another. unbounded: why the last one had no solution."""
 
-    def __init__(self, limits: Limits, method: int = DUAL) -> None:
+    def __init__(self, limits: Limits) -> None:
         self.unbounded = False
         self._left = limits.iterations
         self._highs = _Silent()
         for name, value in _OPTIONS.items():
             self._highs.setOptionValue(name, value)
-        self._highs.setOptionValue("simplex_strategy", method)
 
     def minimise(self, program: Program) -> Solution | None:
         """The solution, None if there is no optimal one. Raises LimitReached."""
@@ -95,9 +94,16 @@ class Solver:
             np.zeros(width, dtype=np.int32),  # all columns are continuous
         )
 
-        return self._run()
+        self._columns = np.arange(width, dtype=np.int32)
+        return self._run(_DUAL)
 
-    def _run(self) -> Solution | None:
+    def again(self, cost: Floats) -> Solution | None:
+        """The last program with other costs, from its last solution."""
+        self._highs.changeColsCost(len(cost), self._columns, cost)
+        return self._run(_PRIMAL)
+
+    def _run(self, method: int) -> Solution | None:
+        self._highs.setOptionValue("simplex_strategy", method)
         self._highs.setOptionValue("simplex_iteration_limit", min(self._left, 2**31 - 1))
         self._highs.run()
         self._left -= 1 + max(self._highs.getInfo().simplex_iteration_count, 0)
