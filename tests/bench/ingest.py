@@ -13,17 +13,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 from broker.edge.kafka.embedded import EmbeddedKafka
-from tests.bench.territory import CLOSINGS, SPEC, Sent, send
+from broker.sim.spec import TerritorySpec
+from tests.bench.territory import CLOSINGS, LARGE, USUAL, Sent, send
 
 ROOT: Final = Path(__file__).parent.parent.parent
-KINDS: Final = ("consume", "ingest", "path")
+TERRITORIES: Final = {LARGE: ("consume", "ingest", "path"), USUAL: ("close",)}
+KINDS: Final = tuple(kind for kinds in TERRITORIES.values() for kind in kinds)
 PATIENCE: Final = 300
 # Both compilers: the embedded Kafka's own flags are for a quick start.
 JVM_FLAGS: Final = ("-XX:TieredStopAtLevel=4",)
@@ -31,30 +33,34 @@ JVM_FLAGS: Final = ("-XX:TieredStopAtLevel=4",)
 Runs = dict[str, list[dict[str, Any]]]
 
 
-def measure(runs: int, kinds: tuple[str, ...] = KINDS) -> dict[str, Any]:
-    """All figures of `runs` repetitions, raw: {on: what was measured, runs: {kind: [one object a repetition]}}."""
+def measure(runs: int, kinds: Sequence[str] = KINDS) -> list[dict[str, Any]]:
+    """All figures of `runs` repetitions, raw: one {on: what was measured, runs: {kind: [one object a repetition]}} for
+    each territory."""
     cores = sorted(os.sched_getaffinity(0))
-    lanes_core, kafka_core = cores[0], cores[-1]
-    found: Runs = {kind: [] for kind in kinds}
-    os.sched_setaffinity(0, {kafka_core})  # Kafka inherits it
+    os.sched_setaffinity(0, {cores[-1]})  # Kafka inherits it
     try:
-        with _folder() as home, EmbeddedKafka(home / "kafka", jvm_flags=JVM_FLAGS) as kafka:
-            begun = time.perf_counter()
-            sent = send(home, kafka)
-            _say(f"{sent.readings:,} readings sent in {time.perf_counter() - begun:.0f} s")
-            for run in range(runs):
-                for kind in kinds:
-                    found[kind].append(_run(sent, kind, f"r{run}-{kind}", lanes_core))
-                    _say(f"run {run + 1} of {runs}, {kind}: done")
+        asked = {spec: [kind for kind in own if kind in kinds] for spec, own in TERRITORIES.items()}
+        return [_measured(spec, runs, own, cores[0]) for spec, own in asked.items() if own]
     finally:
         os.sched_setaffinity(0, set(cores))
+
+
+def _measured(spec: TerritorySpec, runs: int, kinds: Sequence[str], core: int) -> dict[str, Any]:
+    found: Runs = {kind: [] for kind in kinds}
+    with _folder() as home, EmbeddedKafka(home / "kafka", jvm_flags=JVM_FLAGS) as kafka:
+        begun = time.perf_counter()
+        sent = send(home, kafka, spec)
+        _say(f"{sent.readings:,} readings sent in {time.perf_counter() - begun:.0f} s")
+        for run in range(runs):
+            for kind in kinds:
+                found[kind].append(_run(sent, kind, f"r{run}-{kind}", core))
+                _say(f"run {run + 1} of {runs}, {kind}: done")
     on = {
         "readings": sent.readings,
         "delivery_points": sum(len(rows) for rows in sent.world.sites.values()),
-        "premises": SPEC.premises,
-        "lanes": SPEC.lanes,
-        "base_windows": SPEC.days,
-        "cores": len(cores),
+        "premises": spec.premises,
+        "lanes": spec.lanes,
+        "base_windows": spec.days,
         "load": os.getloadavg()[0],
     }
     return {"on": on, "runs": found}
@@ -63,11 +69,12 @@ def measure(runs: int, kinds: tuple[str, ...] = KINDS) -> dict[str, Any]:
 def _run(sent: Sent, kind: str, run: str, core: int) -> dict[str, Any]:
     """One process of its own, so that its peak memory is its own."""
     days = [CLOSINGS[0], *(after - before for before, after in pairwise(CLOSINGS))]
-    nothing = {topic: [0] * SPEC.lanes for topic in sent.gates[0]}
+    lanes = sent.world.spec.lanes
+    nothing = {topic: [0] * lanes for topic in sent.gates[0]}
     job = {
         "gates": sent.gates if kind == "consume" else [nothing, *sent.gates],
         "readings": sent.readings,
-        "closings": [count * SPEC.lanes for count in days],
+        "closings": [count * lanes for count in days],
     }
     log = sent.demo.home / f"{run}.log"
     with log.open("wb") as errors:

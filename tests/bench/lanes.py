@@ -5,9 +5,9 @@ JSON object. WHAT:
 - `consume`: the four lanes' readers alone, records as columns and nothing more;
 - `ingest`: four ingest lanes. First they load sites and consent, behind a gate that lets no reading through; then
   all readings, exactly once, until the last is committed;
-- `path`: four ingest and four release lanes. When all readings are folded into open windows, the gates after it
-  let the completeness marks through, one set after the other: each time from there to the last commit of what
-  follows from it is measured.
+- `path`, `close`: four ingest and four release lanes. When all readings are folded into open windows, the gates
+  after it let the completeness marks through, one set after the other: each time from there to the last commit of
+  what follows from it is measured.
 
 The lanes are those of `wiring.lane_maker`, unchanged. Only their Kafka clients are dressed up, so that the same
 records can be read again: each RUN has groups and transactional ids of its own, takes what is in the broker's
@@ -236,13 +236,14 @@ async def lanes(settings: Settings, run: str, job: dict[str, Any], roles: Sequen
         ]
         folded = await _folded(under_test, source)
         result |= {"folded": folded - begun, "folded_cpu": time.process_time() - used, "folded_mb": memory()}
-        result["closings"] = []
+        result["closings"], result["closings_cpu"] = [], []
         for expected in job["closings"]:  # one ledger row for each base window and lane
             enough = written["ledger"] + expected
-            opened = time.perf_counter()
+            opened, used = time.perf_counter(), time.process_time()
             gates.open_next()
             closed = await under_test.until(lambda: written["ledger"] >= enough)  # noqa: B023 - awaited here
             result["closings"].append(closed - opened)
+            result["closings_cpu"].append(time.process_time() - used)
         result["releases"] = written["log.policy"]
         result["closed"] = time.perf_counter() - begun
     result["peak_mb"] = memory()
