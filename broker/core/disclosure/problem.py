@@ -184,8 +184,12 @@ def check(problem: Problem, limits: Limits) -> None:
     for right, what in _conditions(problem):
         if not right:
             raise ProgrammerError("bad_problem", f"secondary suppression needs {what}; nothing is published")
-    holdings = 0 if problem.insiders is None else problem.insiders.parts.shape[0]
-    needed = 200 * problem.figures.nnz + 40 * len(problem.values) * (8 + holdings)
+    insiders, atoms = problem.insiders, len(problem.values)
+    holdings = 0 if insiders is None else insiders.parts.shape[0]
+    pairs = holdings * (holdings - 1) // 2 if insiders is not None and insiders.pairs else 0
+    coalitions = 1 + holdings + pairs
+    needed = 200 * problem.figures.nnz + 40 * atoms * (8 + holdings) + 8 * coalitions * holdings
+    needed += 16 * min(coalitions * atoms, 2**24)
     if needed > limits.memory:
         raise LimitReached(
             "too_large", f"deciding would take some {needed:,} bytes; allowed are {limits.memory:,}"
