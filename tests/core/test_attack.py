@@ -17,7 +17,7 @@ from suppression_world import Rules, crossed, flat, people, pose, sparse
 from test_suppression import name_of, published_rows, random_problem
 
 from broker.core.disclosure.attack import attack, bounds
-from broker.core.disclosure.problem import UNBOUNDED, LimitReached, Limits, Role
+from broker.core.disclosure.problem import UNBOUNDED, LimitReached, Limits, Problem, Role, Targets
 from broker.core.disclosure.suppression import protect
 from broker.core.errors import InputError
 
@@ -116,6 +116,39 @@ def test_two_suppressions_in_every_line_still_give_a_cell_away(answers: dict[str
         for j in [*columns, "tot"]
     }
     assert outsider(cells, example["published"], [*example["intervals"]]) == example["intervals"]
+
+    # One of its worlds, protected: what is exact there is not here.
+    inside = {
+        "w,a": 64,
+        "w,b": 47,
+        "w,c": 30,
+        "x,a": 65,
+        "x,c": 30,
+        "y,b": 100,
+        "y,d": 85,
+        "z,b": 991,
+        "z,d": 685,
+    }
+    figures = {name: inside.get(name, example["published"].get(name)) for name in cells}
+    values = np.array([figures[f"{line},{column}"] for line in lines for column in columns])
+    unsafe = [name for name in cells if name in inside]
+    level = np.array([-(-figures[name] // 10) for name in unsafe])
+    problem = Problem(
+        figures=sparse([*cells.values()], 16),
+        role=np.array([Role.PRIMARY if name in inside else Role.CANDIDATE for name in cells], dtype=np.int8),
+        cost=np.array([1 + figures[name] for name in cells]),
+        values=values,
+        lower=np.zeros(16, np.int64),
+        upper=np.full(16, UNBOUNDED),
+        targets=Targets(sparse([cells[name] for name in unsafe], 16), level),
+    )
+    assert (problem.figures @ values == np.array([*figures.values()])).all()
+    bare = attack(problem, problem.role != Role.PRIMARY, problem.targets)
+    assert [unsafe[each.target] for each in bare if each.determined] == ["w,b"]
+    protection = protect(problem)
+    assert not [each for each in attack(problem, protection.published, problem.targets) if each.short]
+    left = {name: figures[name] for name, is_out in zip(cells, protection.published, strict=True) if is_out}
+    assert all(high is None or low < high for low, high in outsider(cells, left, unsafe).values())
 
 
 # --- bad input -----------------------------------------------------------------------------------------------

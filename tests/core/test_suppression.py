@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from suppression_world import Contributors, Rules, crossed, flat, judged, nested, people, pose, sparse
 
+from broker.core.disclosure import linear
 from broker.core.disclosure.certificate import verify
 from broker.core.disclosure.problem import (
     UNBOUNDED,
@@ -67,8 +68,15 @@ def random_problem(rng: random.Random, *, fixed: float = 0.0, small: bool = Fals
     rows = sparse(sets, n)
     holdings = rng.randint(1, 5)
     most = 3 if small else rng.choice([4, 60, 10**6])
-    parts = np.array([[rng.choice([0, 0, rng.randint(0, most)]) for _ in range(n)] for _ in range(holdings)])
-    values = parts.sum(axis=0)
+    net = rng.random() < 0.2 and not small
+    signs = [1, -1] if net else [1]
+    parts = np.array(
+        [
+            [rng.choice(signs) * rng.choice([0, 0, rng.randint(0, most)]) for _ in range(n)]
+            for _ in range(holdings)
+        ]
+    )
+    values, size = parts.sum(axis=0), np.abs(parts).sum(axis=0)
     role = np.array(
         [rng.choices([Role.CANDIDATE, Role.PRIMARY, Role.FIXED], [0.6, 0.4 - fixed, fixed])[0] for _ in sets]
     )
@@ -77,21 +85,21 @@ def random_problem(rng: random.Random, *, fixed: float = 0.0, small: bool = Fals
     targets += [[j] for j in range(n) if rng.random() < 0.2]
     if rng.random() < 0.3:
         targets.append(sorted(rng.sample(range(n), 2)))
-    mass = np.array([sum(values[j] for j in t) for t in targets], dtype=np.int64)
+    mass = np.array([sum(size[j] for j in t) for t in targets], dtype=np.int64)
     level = np.array(
         [-(-m // 10) if rng.random() < 0.7 else rng.randint(0, int(m)) for m in mass.tolist()], np.int64
     )
     prior = rng.choice([None, Fraction(1, 2), Fraction(1, 3)])
-    net = rng.random() < 0.2 and not small
     return Problem(
         figures=rows,
         role=role.astype(np.int8),
         cost=np.array([rng.randint(1, 100) for _ in sets], dtype=np.int64),
         values=values.astype(np.int64),
-        lower=np.full(n, -20 if net else 0, dtype=np.int64),
+        lower=np.full(n, -most * holdings if net else 0, dtype=np.int64),
         upper=values + rng.randint(0, 4) if small else np.full(n, UNBOUNDED, dtype=np.int64),
         targets=Targets(sparse(targets, n), level),
         prior=prior,
+        size=size if net else None,
         insiders=Insiders(csr_array(parts), pairs=rng.random() < 0.5) if rng.random() < 0.7 else None,
         alone=np.array([rng.choice([-1, -1, j // 2]) for j in range(n)]) if rng.random() < 0.5 else None,
     )
@@ -131,12 +139,12 @@ def test_no_attacker_bounds_any_target_closer_than_its_level(seed: int) -> None:
 
 def test_the_brute_force_attacker_succeeds_where_only_the_unsafe_figures_are_suppressed() -> None:
     broken = 0
-    for seed in range(60):
+    for seed in range(30):
         problem = random_problem(random.Random(seed))
         published = problem.role != Role.PRIMARY
         naive = Protection(published, ~published, problem.targets, csr_array((0, 0)), np.zeros(0, np.int64))
         broken += bool(shortfalls(problem, naive))
-    assert broken >= 30, "the control must succeed"
+    assert broken >= 15, "the control must succeed"
 
 
 @settings(max_examples=80)
@@ -343,3 +351,32 @@ def test_a_problem_that_contradicts_itself_is_refused() -> None:
         with pytest.raises(ProgrammerError) as error:
             protect(replace(problem, **change))
         assert error.value.reason == "bad_problem", change
+
+
+def test_a_solver_that_goes_another_way_ends_with_the_same_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Best solutions are unique, ties being broken by surcharges: rounding on another machine changes nothing."""
+    problems = [random_problem(random.Random(seed), fixed=0.1) for seed in range(12)]
+    for seed in range(3):
+        who = people(np.random.default_rng(seed), 48, mean=6)
+        problems.append(pose(crossed([nested(3, 4), flat(4)], [12, 4]), 48, who, Rules()))
+    usual = [protect(problem) for problem in problems]
+    for option, value in (
+        ("simplex_scale_strategy", 2),
+        ("simplex_dual_edge_weight_strategy", 0),
+        ("presolve", "on"),
+    ):
+        monkeypatch.setitem(linear._OPTIONS, option, value)
+        for problem, before in zip(problems, usual, strict=True):
+            assert (protect(problem).published == before.published).all(), option
+
+
+def test_where_nothing_is_unsafe_everything_is_published() -> None:
+    problem, _ = proven()
+    nothing = replace(
+        problem,
+        role=np.zeros_like(problem.role),
+        targets=Targets(sparse([], len(problem.values)), np.zeros(0, np.int64)),
+    )
+    protection = protect(nothing, judge=lambda rows: np.full(rows.shape[0], -1))
+    assert protection.published.all()
+    verify(nothing, protection, PRIMES)
