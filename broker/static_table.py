@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.core.disclosure.problem import Limits
-from broker.core.errors import InputError, Refused
+from broker.core.errors import Refused
 from broker.core.static.findings import Finding
 from broker.core.static.hierarchy import Hierarchy
 from broker.core.static.microdata import Hierarchies, Microdata
@@ -21,6 +21,7 @@ from broker.core.static.spec import TOTAL, Spec, load
 from broker.edge.memory import peak_bytes
 from broker.edge.microdata import read_hierarchy, read_microdata, read_published
 from broker.edge.results import prepare, write
+from broker.edge.text_files import read_text
 from broker.stages.audit_table import audit_from_outside, audit_with_microdata
 from broker.stages.static_table import protect_tables
 
@@ -38,7 +39,7 @@ def run_protect(
 ) -> dict[str, Any]:
     """Protects the tables and writes them to `out` and, linked ones, beside it; the summary."""
     step = _watched(begins, limits)
-    spec = load(_text(spec_file), str(spec_file))
+    spec = load(read_text(spec_file), str(spec_file))
     results = {name: beside(out, name) for name in spec.tables}
     prepare(results.values(), [microdata_file, spec_file, *_hierarchy_files(spec, spec_file)])
     step(f"reading {microdata_file}")
@@ -68,7 +69,7 @@ def run_audit(
     """What can be computed of the figures that a table and those linked to it suppress. Files of linked tables are
     looked for beside `file`."""
     step = _watched(begins, limits)
-    spec = load(_text(spec_file), str(spec_file))
+    spec = load(read_text(spec_file), str(spec_file))
     paths = {name: beside(file, name) for name in spec.tables}
     given = _given(spec, spec_file)
     tables = {}
@@ -157,12 +158,3 @@ def _watched(begins: Step, limits: Limits) -> Step:
         begins(what)
 
     return step
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            "unreadable_file", f"cannot be read as UTF-8 text ({error})", where=str(path)
-        ) from error

@@ -1,7 +1,8 @@
 """A dry run's wiring: files in, the dry run, files out.
 
 Invariants
-- A run that fails or is refused leaves no results in the folder, also none of a run before it.
+- A run that fails or is refused leaves no results in the folder, also none of a run before it; no result takes the
+  place of a file that it is made from.
 - The same files give the same releases at any later time, unless they hold readings that are dated ahead both of
   the clock and of most other readings: those count once the clock has passed them. With `now` nothing depends on
   the clock.
@@ -26,9 +27,10 @@ from broker.core.references import read_references
 from broker.core.report import decisions_csv, releases_csv
 from broker.edge.clock import SystemClock
 from broker.edge.files import read_areas, read_consent, read_readings, read_sites
-from broker.edge.folders import writable_folder
 from broker.edge.keys import LocalKeys, load_keys
+from broker.edge.results import prepare, write
 from broker.edge.text_columns import instant
+from broker.edge.text_files import read_text
 from broker.stages.dryrun import DryRun, LeftOut, Recorded, dry_run, usual_end
 
 Step = Callable[[str], None]
@@ -51,10 +53,9 @@ def run_trial(
 ) -> tuple[dict[str, Any], list[str]]:
     """Reads the files, decides, writes `out`; the summary, and notes for the person at the terminal. begins: hears what
     is done next."""
-    writable_folder(out)
-    for name in RESULTS:
-        (out / name).unlink(missing_ok=True)
-    policy = load(_text(policy_file), str(policy_file))
+    given = [policy_file, *readings.values(), sites, areas, consent, key_file]
+    prepare([out / name for name in RESULTS], [path for path in given if path is not None])
+    policy = load(read_text(policy_file), str(policy_file))
     tree = AreaTree.from_rows(policy.areas.hierarchy, read_areas(areas))
     cut_at = _moment(cut, "--cut")
     recorded = _recorded(policy, readings, sites, consent, begins)
@@ -116,9 +117,6 @@ def _references(policy: Policy, policy_file: Path) -> dict[str, bytes]:
 
 
 def _write(result: DryRun, out: Path) -> dict[str, Any]:
-    releases, decisions, numbers = (out / name for name in RESULTS)
-    releases.write_bytes(releases_csv(result.decisions))
-    decisions.write_bytes(decisions_csv(result.decisions))
     summary = {
         "read": result.read,
         "admitted": result.admitted,
@@ -130,7 +128,12 @@ def _write(result: DryRun, out: Path) -> dict[str, Any]:
             "secondary": sum(d.summary.secondary for d in result.decisions),
         },
     }
-    numbers.write_text(json.dumps(summary, indent=2) + "\n")
+    made = (
+        releases_csv(result.decisions),
+        decisions_csv(result.decisions),
+        (json.dumps(summary, indent=2) + "\n").encode(),
+    )
+    write({out / name: data for name, data in zip(RESULTS, made, strict=True)})
     return summary
 
 
@@ -219,12 +222,3 @@ def _moment(text: str | None, option: str) -> int | None:
             where=option,
         )
     return moment
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            "unreadable_file", f"cannot be read as UTF-8 text ({error})", where=str(path)
-        ) from error

@@ -388,3 +388,16 @@ def test_a_file_with_a_header_only_has_no_readings(trial: Trial, capsys: pytest.
     assert trial.rows("releases") == []
     assert trial.summary["read"] == 0
     assert "energy-b" in capsys.readouterr().err
+
+
+def test_no_result_takes_the_place_of_a_file_that_it_is_made_from(
+    trial: Trial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever tries a policy on figures that an earlier run left would have lost them before they were read."""
+    given = trial.folder / "out" / "releases.csv"
+    given.parent.mkdir()
+    given.write_text(consents(), encoding="utf-8")
+    assert trial.run("--consent", str(given)) == 2
+    said = capsys.readouterr().err
+    assert "[overwrites_input]" in said and str(given) in said
+    assert given.read_text(encoding="utf-8") == consents()
