@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 
 from broker.core.calendar import Window
+from broker.core.coded import BoolArray, IntArray
 from broker.core.plan import Domain, Product
-from broker.core.rollups import BoolArray, IntArray, Looks, Rollups, Rows
+from broker.core.rollups import Looks, Rollups, Rows
 
 NOWHERE: Final = -1
 _LEAST: Final = -(2**63)

@@ -40,12 +40,13 @@ import polars as pl
 
 from broker.core.areas import AreaTree
 from broker.core.calendar import Window
+from broker.core.coded import BoolArray, IntArray
 from broker.core.condition import Condition
 from broker.core.errors import ProgrammerError
 from broker.core.homes import NOWHERE, Lines, Numbered, Parts, complete, lines, numbered, places, taken
 from broker.core.plan import Domain, Product
 from broker.core.policy import Count, Sum
-from broker.core.rollups import BoolArray, IntArray, Looks, Rollups
+from broker.core.rollups import Looks, Rollups
 
 T = TypeVar("T")
 Who = Literal["partner", "holding"]

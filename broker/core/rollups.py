@@ -21,6 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from broker.core.calendar import Window
+from broker.core.coded import BoolArray, Coded, IntArray, of_pseudonyms, of_texts
 from broker.core.fold import retract_rollups
 from broker.core.fold_frames import ROLLUP
 
@@ -35,25 +36,6 @@ _NO_LOOKS: Final = ROLLUP.to_frame().select(OF)
 _NO_ROWS: Final = pl.DataFrame(schema={"look": pl.UInt32, **{name: ROLLUP[name] for name in FIGURES}})
 
 T = TypeVar("T")
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Coded:
-    """A column as numbers. names: its different values, ascending; codes: per row the index of its own."""
-
-    names: pl.Series
-    codes: IntArray
-
-    def among(self, wanted: Iterable[str]) -> BoolArray:
-        """Per row, whether it is one of the wanted texts."""
-        found = set(wanted)
-        return np.array([name in found for name in self.names], dtype=bool)[self.codes]
-
-    def index(self, text: str) -> int:
-        """The code of a text, -1 where no row has it."""
-        return next((code for code, name in enumerate(self.names) if name == text), -1)
 
 
 class Looks:
@@ -83,7 +65,9 @@ class Looks:
     def coded(self, column: str) -> Coded:
         """A column of the table as numbers."""
         values = self.table[column]
-        return self.once(column, lambda: _names(values) if values.dtype == pl.Binary else _texts(values))
+        return self.once(
+            column, lambda: of_pseudonyms(values) if values.dtype == pl.Binary else of_texts(values)
+        )
 
     def once(self, what: Hashable, make: Callable[[], T]) -> T:
         """What follows from the table, made once and kept until a look is added."""
@@ -91,19 +75,6 @@ class Looks:
             self._made[what] = make()
         made: T = self._made[what]
         return made
-
-
-def _names(values: pl.Series) -> Coded:
-    """Of pseudonyms, which have 16 bytes."""
-    texts = np.frombuffer(b"".join(values.to_list()), dtype="S16")
-    _, first, codes = np.unique(texts, return_index=True, return_inverse=True)
-    return Coded(values[first], codes)
-
-
-def _texts(values: pl.Series) -> Coded:
-    names = values.unique().cast(pl.String).sort()
-    coded = pl.Enum(names)
-    return Coded(names.cast(coded), values.cast(coded).to_physical().to_numpy().astype(np.int64))
 
 
 @dataclass(frozen=True)

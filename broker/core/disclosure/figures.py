@@ -22,7 +22,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from broker.core.disclosure.table import BoolArray, IntArray, Table, coded
+from broker.core.coded import of_texts
+from broker.core.disclosure.table import BoolArray, IntArray, Table
 from broker.core.errors import ProgrammerError
 
 _WORD = 62  # holdings per mask word: a mask stays a positive int64
@@ -42,7 +43,7 @@ class Largest:
 
     def sums(self, count: int, cells: int) -> IntArray:
         """Per cell the sum of the `count` largest, whatever their kind."""
-        leading = _place_in_run(self.cell) < count
+        leading = place_in_run(self.cell) < count
         result = np.zeros(cells, dtype=np.int64)
         np.add.at(result, self.cell[leading], self.size[leading])
         return result
@@ -139,10 +140,9 @@ def figures(rows: pl.DataFrame, table: Table, *, counting: bool, depth: int) -> 
 def _parts(rows: pl.DataFrame, table: Table, counting: bool) -> _Rows:
     atom = table.locate(rows)
     inside = np.flatnonzero(atom >= 0)
-    every, codes = coded(rows["holding"])
-    there = np.flatnonzero(np.bincount(codes, minlength=len(every)))
-    names = [every[code] for code in there.tolist()]
-    codes = np.searchsorted(there, codes)
+    every = of_texts(rows["holding"])
+    there, codes = np.unique(every.codes, return_inverse=True)
+    names: list[str] = every.names[there].to_list()
     atom, holding, home = atom[inside], codes[inside], rows["home"].to_numpy()[inside]
     value = np.ones_like(home) if counting else rows["value"].to_numpy()[inside]
     # Before the first sum, which could wrap; floats are close enough for that.
@@ -213,7 +213,7 @@ def _largest_of_cells(table: Table, atom: IntArray, kind: IntArray, size: IntArr
     cell and kind are among them."""
     group = atom * (1 + kind.max(initial=0)) + kind
     order = np.lexsort((-size, group))
-    kept = order[_place_in_run(group[order]) < depth]
+    kept = order[place_in_run(group[order]) < depth]
     row, cell = table.spread(atom[kept])
     return _largest(cell, kind[kept][row], size[kept][row])
 
@@ -230,7 +230,7 @@ def _begins(values: NDArray[Any]) -> BoolArray:
     return begins
 
 
-def _place_in_run(keys: IntArray) -> IntArray:
+def place_in_run(keys: IntArray) -> IntArray:
     """Of each row, how many rows with the same key come before it; equal keys stand together."""
     begins = _begins(keys)
     start = np.flatnonzero(begins)

@@ -32,6 +32,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from broker.core.areas import AreaTree
+from broker.core.coded import of_texts
 from broker.core.errors import ProgrammerError
 
 MARGIN = "*"
@@ -94,10 +95,10 @@ class Table:
     def locate(self, rows: pl.DataFrame) -> IntArray:
         """Per row its atom; -1 for rows that lie outside the table. rows: DataFrame[area, segment, ...]."""
         areas, segments, grid = self._grid
-        (area_names, area), (segment_names, segment) = coded(rows["area"]), coded(rows["segment"])
-        at_area = np.array([areas.get(name, -1) for name in area_names], dtype=np.int64)
-        at_segment = np.array([segments.get(name, -1) for name in segment_names], dtype=np.int64)
-        atoms: IntArray = grid[at_area[area], at_segment[segment]]
+        area, segment = of_texts(rows["area"]), of_texts(rows["segment"])
+        at_area = np.array([areas.get(name, -1) for name in area.names], dtype=np.int64)
+        at_segment = np.array([segments.get(name, -1) for name in segment.names], dtype=np.int64)
+        atoms: IntArray = grid[at_area[area.codes], at_segment[segment.codes]]
         return atoms
 
     def count(self, rows: pl.DataFrame) -> IntArray:
@@ -209,15 +210,6 @@ def _fixed(numbers: list[int]) -> IntArray:
     array = np.array(numbers, dtype=np.int64)
     array.setflags(write=False)
     return array
-
-
-def coded(texts: pl.Series) -> tuple[list[str], IntArray]:
-    """Texts as numbers: names, sorted, of which some may not occur; and per text the index of its own."""
-    if not isinstance(texts.dtype, pl.Enum):
-        texts = texts.cast(pl.Enum(texts.unique().cast(pl.String).sort()))
-    known = texts.dtype
-    assert isinstance(known, pl.Enum), "it was made one"
-    return known.categories.to_list(), texts.to_physical().to_numpy().astype(np.int64)
 
 
 def _homes(area: str, segment: str, chain: Sequence[str], inner: bool) -> set[tuple[str, str, bool]]:

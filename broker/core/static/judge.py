@@ -27,6 +27,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from broker.core.disclosure.figures import place_in_run
 from broker.core.disclosure.primary import Finding, Verdict, exceeds, percent
 from broker.core.disclosure.table import BoolArray, IntArray
 from broker.core.static.cells import Sets
@@ -131,7 +132,7 @@ def profile(sets: Sets, contributions: Contributions, rules: Rules) -> Profile:
     sums = _sums(sets, contributions.parts)
     everyone = _everyone(sums, rules, len(sets))
     number = sums.holdings["set"].to_numpy()
-    place = _place_in_run(number)
+    place = place_in_run(number)
     part = sums.holdings["part"].to_numpy()
     largest, second = (_add(sums.holdings["set"], part * (place == rank), len(sets)) for rank in (0, 1))
     heaviest, widest = (np.zeros(len(sets), dtype=np.int64) for _ in range(2))
@@ -256,7 +257,7 @@ def _sums(sets: Sets, parts: pl.DataFrame) -> _Sums:
 
 def _everyone(sums: _Sums, rules: Rules, sets: int) -> _Crowds:
     number, size = sums.units["set"], sums.units["size"].to_numpy()
-    place = _place_in_run(number.to_numpy())
+    place = place_in_run(number.to_numpy())
     return _Crowds(
         set=np.arange(sets),
         n=_add(number, sums.units["weight"], sets),
@@ -284,24 +285,18 @@ def _largest_of_others(sums: _Sums, count: int) -> IntArray:
     holding's, so that the others' largest are among them."""
     own = _place_in_run_of(sums.units, ["set", "holding"]) < count
     kept = sums.units.filter(own).select("set", "holding", "size")
-    leading = kept.filter(_place_in_run(kept["set"].to_numpy()) < 2 * count)
+    leading = kept.filter(place_in_run(kept["set"].to_numpy()) < 2 * count)
     pairs = sums.holdings.select("set", without="holding").with_row_index("pair")
     others = pairs.join(leading, on="set", maintain_order="left_right").filter(
         pl.col("holding") != pl.col("without")
     )
-    counted = others.filter(_place_in_run(others["pair"].to_numpy()) < count)
+    counted = others.filter(place_in_run(others["pair"].to_numpy()) < count)
     return _add(counted["pair"], counted["size"], pairs.height)
 
 
 def _place_in_run_of(frame: pl.DataFrame, keys: list[str]) -> BoolArray | IntArray:
     """Of each row how many rows before it have the same keys."""
     return frame.select(pl.int_range(pl.len()).over(keys)).to_series().to_numpy()
-
-
-def _place_in_run(values: IntArray) -> IntArray:
-    """Of each row how many rows of the same value come before it; equal values stand together."""
-    start = np.flatnonzero(np.diff(values, prepend=-1))
-    return np.arange(len(values)) - np.repeat(start, np.diff([*start, len(values)]))
 
 
 def _runs(values: IntArray) -> tuple[IntArray, IntArray, IntArray]:

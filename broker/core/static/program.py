@@ -48,11 +48,7 @@ class Program:
 
     def level(self, verdict: Verdict) -> int:
         """In the problem's unit."""
-        return ceil(verdict.level) * self.unit if self.intervals else 0
-
-    def amount(self, number: Fraction) -> Fraction:
-        """A number of the problem's unit in the microdata's."""
-        return number / self.unit
+        return _level(verdict, self.unit, self.intervals)
 
 
 def state(
@@ -77,7 +73,7 @@ def state(
     role = np.full(len(tables.sets), Role.CANDIDATE, dtype=np.int8)
     role[unsafe] = Role.PRIMARY
     beyond_rows = as_rows([each.members for each in beyond], atoms)
-    level = [ceil(verdict.level) * unit if protect.intervals else 0 for verdict in verdicts]
+    level = [_level(verdict, unit, protect.intervals) for verdict in verdicts]
     problem = Problem(
         figures=rows,
         role=role,
@@ -95,6 +91,10 @@ def state(
         share=max(rules.p_percent, Fraction(10)) / 100,
     )
     return Program(problem, unit, protect.intervals)
+
+
+def _level(verdict: Verdict, unit: int, intervals: bool) -> int:
+    return ceil(verdict.level) * unit if intervals else 0
 
 
 def judge_of(contributions: Contributions, rules: Rules, program: Program) -> Judge:
