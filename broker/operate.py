@@ -153,9 +153,7 @@ async def _check_ended(
 ) -> None:
     state = ControlState()
     for read in await read_topic(control, CONTROL):
-        with suppress(
-            BrokerError
-        ):  # a record that nobody can read changes nothing; the lanes have told of it
+        with suppress(BrokerError):  # what nobody can read changes nothing; the lanes have told of it
             _, record = schemas.decode(read.value)
             state.apply(record["kind"], record["name"], record["body"] or None)
     domain, end = state.ended(key)

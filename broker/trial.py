@@ -179,31 +179,39 @@ def _notes(result: DryRun) -> list[str]:
 
 
 def _premises_left_out(windows: list[LeftOut]) -> list[str]:
-    notes = []
-    contested = [each for each in windows if each.contested]
-    if contested:
-        partners = sorted({partner for each in contested for partner in each.disagreeing})
-        notes.append(
-            f"up to {max(each.contested for each in contested)} premises do not count in each of {len(contested)} "
-            f"windows: their delivery points disagree about area or segment. {', '.join(partners)} must compare and "
-            "correct their site records [contested]"
-        )
-    claimed = [each for each in windows if each.claimed]
-    if claimed:
-        partners = sorted({partner for each in claimed for partner in each.claiming})
-        notes.append(
-            f"readings of up to {max(each.claimed for each in claimed)} premises do not count in each of "
-            f"{len(claimed)} windows: several partners say that they serve one home at one time. "
-            f"{', '.join(partners)} must compare and correct their site records [contested]"
-        )
-    incomplete = [each for each in windows if each.incomplete]
-    if incomplete:
-        notes.append(
-            f"up to {max(each.incomplete for each in incomplete)} premises do not count in each of "
-            f"{len(incomplete)} windows: the readings of an input cover less of the window than the policy's "
-            "coverage. Their partners must send what is missing [incomplete]"
-        )
-    return notes
+    disagreeing, claiming = (
+        ", ".join(sorted({partner for each in windows for partner in getattr(each, name)}))
+        for name in ("disagreeing", "claiming")
+    )
+    notes = (
+        _not_counting(
+            [each.contested for each in windows],
+            "up to {} premises",
+            "their delivery points disagree about area or segment. "
+            f"{disagreeing} must compare and correct their site records [contested]",
+        ),
+        _not_counting(
+            [each.claimed for each in windows],
+            "readings of up to {} premises",
+            "several partners say that they serve one home at one time. "
+            f"{claiming} must compare and correct their site records [contested]",
+        ),
+        _not_counting(
+            [each.incomplete for each in windows],
+            "up to {} premises",
+            "the readings of an input cover less of the window than the policy's coverage. "
+            "Their partners must send what is missing [incomplete]",
+        ),
+    )
+    return [note for note in notes if note]
+
+
+def _not_counting(counts: list[int], what: str, why: str) -> str:
+    """counts: per window; nothing where all are 0."""
+    concerned = sum(count > 0 for count in counts)
+    if not concerned:
+        return ""
+    return f"{what.format(max(counts))} do not count in each of {concerned} windows: {why}"
 
 
 def _now(given: int | None, cut: int | None, recorded: Recorded) -> int:

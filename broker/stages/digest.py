@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -20,7 +19,7 @@ from broker.core.admission import NO_MARK, Admission, admit
 from broker.core.chunks import pieces, pieces_by
 from broker.core.partitioner import partitions_for
 from broker.core.plan import Domain, Plan, Stream
-from broker.core.readings import check, check_marks
+from broker.core.readings import REASONS_SCHEMA, check, check_marks
 from broker.core.reasons import REASONS
 from broker.core.sealing import Sealer
 from broker.stages.books import BadRecord, bad_records
@@ -283,7 +282,7 @@ def _advance(
 def _tally(good: pl.DataFrame, admissions: dict[str, Admission]) -> tuple[Tally, pl.DataFrame]:
     """Counts over all domains: a reading that one domain admits is admitted; a misplaced one is quarantined."""
     if not admissions:
-        return Tally(refused={"no_product": good.height} if good.height else {}), _NO_REASONS
+        return Tally(refused={"no_product": good.height} if good.height else {}), REASONS_SCHEMA.to_frame()
     refused, *others = [a.refused for a in admissions.values()]
     for other in others:
         refused = refused.join(other.select("offset"), on="offset", how="semi")
@@ -300,12 +299,9 @@ def _same(name: str, value: str, height: int) -> pl.Series:
     return pl.Series(name, [value]).new_from_index(0, height)
 
 
-_NO_REASONS = pl.DataFrame(schema={"offset": pl.Int64, "reason": pl.String})
-
-
 def _counts(reasons: pl.Series) -> dict[str, int]:
     """How many of each reason, most frequent first."""
-    return dict(Counter(reasons.to_list()).most_common())
+    return dict(reasons.value_counts(sort=True).iter_rows()) if len(reasons) else {}
 
 
 def _together(decoded: pl.DataFrame, *others: pl.DataFrame) -> pl.DataFrame:

@@ -138,9 +138,7 @@ class Lanes(mode.Service):
     def _assigned(self) -> set[int]:
         try:
             assignment = self._app.consumer.assignment()
-        except (
-            ConsumerNotStarted
-        ):  # a worker that is told to stop while it starts goes on to here without one
+        except ConsumerNotStarted:  # told to stop while it starts, a worker comes here without one
             return set()
         return {tp.partition for tp in assignment if tp.topic == LANES}
 

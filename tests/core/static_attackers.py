@@ -3,7 +3,7 @@ truth by loops."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
@@ -69,19 +69,22 @@ def targets(world: World, published: frozenset[Set], rules: Rules) -> dict[Set, 
             for right in cells[other].values():
                 if left & right:
                     found |= {left & right, left - right, right - left}
-    found |= set(_remainders(world, published))
+    found |= set(remainders(world, published))
     judged = {rows: recount([world.rows[i] for i in rows], rules) for rows in found if rows}
     return {rows: level for rows, (why, level) in judged.items() if why}
 
 
-def _remainders(world: World, published: frozenset[Set]) -> Iterator[Set]:
+def remainders(world: World, published: Collection[Set]) -> Iterator[Set]:
+    """Of every cell and dimension what its published children leave of it, where there are any."""
     for name, dimensions in world.tables.items():
         mine = world.cells(name)
         for key, rows in mine.items():
             for i, tree in enumerate(dimensions.values()):
                 inner = [code for code, above in world.parents[tree].items() if above == key[i]]
                 children = [mine.get((*key[:i], code, *key[i + 1 :]), frozenset()) for code in inner]
-                yield rows - frozenset[int]().union(*(child for child in children if child in published))
+                shown = [child for child in children if child in published]
+                if shown:
+                    yield rows - frozenset[int]().union(*shown)
 
 
 def holdings(rows: Iterable[Row]) -> set[int]:

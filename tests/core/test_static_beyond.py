@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import static_attackers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from static_world import Row, World, random_world, recount
@@ -138,19 +139,8 @@ def test_every_unsafe_remainder_of_a_line_is_found(seed: int) -> None:
         if shown
     }
     cells = {rows for name in world.tables for rows in world.cells(name).values()}
-    expected = set()
-    for name, dimensions in world.tables.items():
-        mine = world.cells(name)
-        for key, rows in mine.items():
-            for i, tree in enumerate(dimensions.values()):
-                inner = [code for code, above in world.parents[tree].items() if above == key[i]]
-                children = [mine.get((*key[:i], code, *key[i + 1 :]), frozenset()) for code in inner]
-                shown = [child for child in children if child in out]
-                if shown:
-                    expected.add(rows - frozenset().union(*shown))
-    expected = {
-        rows for rows in expected - cells - {frozenset()} if recount([world.rows[i] for i in rows], rules)[0]
-    }
+    left = set(static_attackers.remainders(world, out)) - cells - {frozenset()}
+    expected = {rows for rows in left if recount([world.rows[i] for i in rows], rules)[0]}
     found = remainders(tables, published, contributions, rules)
     assert {world.rows_of(tables, each.members) for each in found} == expected
     assert len(found) == len(expected)

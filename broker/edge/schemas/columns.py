@@ -259,13 +259,14 @@ def _resolved(batch: Any, plan: Plan) -> pl.DataFrame:
     taken = [(take.name, batch.column(take.column + 2)) for take in plan.takes if take.column is not None]
     columns = {name: pl.Series(name, column, dtype=plan.dtypes[name]) for name, column in taken}
     for take in plan.takes:
+        if take.column is not None and take.symbols is None:
+            continue
         default = pl.Series(take.name, [take.default], dtype=plan.dtypes[take.name])
-        if take.column is None:
-            columns[take.name] = default.new_from_index(0, batch.num_rows)
-        elif take.symbols is not None:
-            column = columns[take.name]
+        everywhere = default.new_from_index(0, batch.num_rows)
+        column = columns.setdefault(take.name, everywhere)
+        if take.symbols is not None:
             known = column.is_in(take.symbols) | column.is_null()
-            columns[take.name] = column.zip_with(known, default.new_from_index(0, batch.num_rows))
+            columns[take.name] = column.zip_with(known, everywhere)
     return pl.DataFrame({name: columns[name] for name in plan.dtypes}, height=batch.num_rows)
 
 
