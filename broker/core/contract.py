@@ -10,6 +10,8 @@ UNITS: dict[str, str] = {"electricity": "Wh", "gas": "Wh", "heat": "Wh", "water"
 KINDS: tuple[str, ...] = ("interval", "register")
 UNKNOWN_QUALITY = "unknown"
 QUALITIES: tuple[str, ...] = (UNKNOWN_QUALITY, "measured", "estimated", "substituted")
+MARK = "completeness-mark"
+"""Name of the schema of completeness marks."""
 
 
 def reading_schema(measure: str, kind: str) -> str:

@@ -11,15 +11,14 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Protocol
 
 import polars as pl
 
+from broker.core.contract import MARK, reading_schema
 from broker.core.plan import Stream
 from broker.edge.kafka.outbox import CHUNK, BulkProducer, Outbox, Progress
 from broker.edge.schemas import SchemaFolder
-
-MARK: Final = "completeness-mark"
 
 
 class Sendable(Protocol):
@@ -40,7 +39,7 @@ class StreamSender:
         self.outbox = Outbox(producer, stream.topic)
         self._stream = stream
         self._schemas = schemas
-        self._schema = f"{stream.measure}-{stream.kind}"
+        self._schema = reading_schema(stream.measure, stream.kind)
 
     def readings(self, frame: pl.DataFrame, progress: Progress | None = None) -> None:
         """Send a readings frame, in its order."""

@@ -17,6 +17,8 @@ import polars as pl
 
 from broker.core.admission import NO_MARK, Admission, admit
 from broker.core.chunks import pieces, pieces_by
+from broker.core.contract import MARK, reading_schema
+from broker.core.errors import BrokerError
 from broker.core.partitioner import partitions_for
 from broker.core.plan import Domain, Plan, Stream
 from broker.core.readings import REASONS_SCHEMA, check, check_marks
@@ -78,7 +80,7 @@ class Digester:
         decoded = self._codec.decode_readings(
             batch.values,
             batch.offsets,
-            f"{stream.measure}-{stream.kind}",
+            reading_schema(stream.measure, stream.kind),
             max_bytes=MAX_RECORD_BYTES,
             stream=stream.name,
         )
@@ -111,6 +113,14 @@ class Digester:
             batch.offsets[0],
             batch.offsets[-1],
         )
+
+    def ends_in_mark(self, batch: Batch) -> bool:
+        """Whether a batch's last record is a completeness mark."""
+        try:
+            name, _ = self._codec.decode(batch.values[-1])
+        except BrokerError:
+            return False
+        return name == MARK
 
     def _admit(
         self,

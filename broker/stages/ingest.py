@@ -273,7 +273,7 @@ class IngestLane:
 
     async def _gather(self) -> list[tuple[Batch, Stream]]:
         """Up to `MOST_READINGS` readings, or what comes in a second: a transaction of few costs as much. Where more
-        lie in Kafka, nobody sleeps over it."""
+        lie in Kafka, nobody sleeps over it; and windows may wait for a completeness mark, which waits for nothing."""
         found: dict[Place, list[Batch]] = {}
         count = 0
         more = False
@@ -282,12 +282,21 @@ class IngestLane:
             for batch in batches:
                 found.setdefault((batch.topic, batch.partition), []).append(batch)
                 count += len(batch.offsets)
-            if not batches or count >= MOST_READINGS:
+            if not batches or count >= MOST_READINGS or any(map(self._digester.ends_in_mark, batches)):
                 break
-            more = any((await self._reader.behind()).values())
+            more = await self._more()
             if not more:
                 await asyncio.sleep(GATHER_MS / 1000)
         return [(together(batches), self._streams[place]) for place, batches in sorted(found.items())]
+
+    async def _more(self) -> bool:
+        """Whether a partner that is read has more in Kafka: what a paused one has stays there while it is paused."""
+        waiting = self._pauses.reasons
+        return any(
+            records
+            for place, records in (await self._reader.behind()).items()
+            if place in self._streams and self._streams[place].partner not in waiting
+        )
 
     async def _poll(self, wait_ms: int) -> list[Batch]:
         """An equal quota of each partner that may be read; waits only where no partner has anything."""

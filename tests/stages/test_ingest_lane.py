@@ -36,10 +36,12 @@ from lane_world import (
 )
 from polars.testing import assert_frame_equal
 
+from broker.stages import ingest as ingest_module
 from broker.stages.digest import CONTRIBUTIONS
 from broker.stages.ingest import MOST_READINGS
 
 A, B, C = (f"in.{partner}.power" for partner in PARTNERS)
+GATHER = 3600.0
 ALL = {(topic, lane) for topic in (A, B, C) for lane in range(LANES)}
 
 
@@ -233,6 +235,49 @@ async def test_partners_get_equal_quotas_however_much_one_sends() -> None:
     quotas = {(tuple(places), most) for places, most in reader.polls if len(places) == 1}
     assert {most for _, most in quotas} == {MOST_READINGS // 3}
     assert {places[0][0] for places, _ in quotas} == {A, B, C}
+
+
+# -- when a transaction is written ----------------------------------------------------------------------
+
+
+async def sleeps(monkeypatch: pytest.MonkeyPatch, kafka: Kafka, *sent: tuple[str, bytes]) -> int:
+    """How often a lane waits for more before it writes what was sent (topic, value) to it."""
+    lane = ingest_lane(kafka, 0)
+    await lane.start()
+    await lane.step()  # it knows the plan
+    for topic, value in sent:
+        kafka.send(topic, 0, None, value)
+    before, slept = kafka.transactions, 0
+    sleep = asyncio.sleep
+
+    async def count(seconds: float) -> None:
+        nonlocal slept
+        slept += seconds == GATHER
+        await sleep(0)
+
+    monkeypatch.setattr(ingest_module, "GATHER_MS", GATHER * 1000)
+    monkeypatch.setattr(asyncio, "sleep", count)
+    await lane.step()
+    assert kafka.transactions == before + 1
+    return slept
+
+
+async def test_a_completeness_mark_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = (A, reading(points("energy-a", 0)[0], 0)), (A, mark(1))
+    assert await sleeps(monkeypatch, territory(), *sent) == 0
+
+
+async def test_a_few_readings_wait_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control of the test before."""
+    sent = (A, mark(1)), (A, reading(points("energy-a", 0)[0], 0))
+    assert await sleeps(monkeypatch, territory(), *sent) == 1
+
+
+async def test_what_a_paused_partner_has_in_kafka_does_not_keep_others_from_waiting_for_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent = (B, reading(points("energy-b", 0)[0], 0)), (A, reading(points("energy-a", 0)[0], 0))
+    assert await sleeps(monkeypatch, territory(consents=["energy-a", "energy-c"]), *sent) == 1
 
 
 # -- time ---------------------------------------------------------------------------------------------

@@ -22,12 +22,13 @@ import fastavro
 import polars as pl
 from fastavro.schema import SchemaParseException, UnknownType
 
+from broker.core.contract import MARK
 from broker.core.errors import InputError, OperatorError, PartnerError, ProgrammerError
 from broker.core.strict_yaml import read_mapping
 from broker.edge.schemas import columns, readings, records, resolution
 from broker.edge.schemas.columns import Batch, Offsets, Plan
 from broker.edge.schemas.nodes import plain
-from broker.edge.schemas.readings import MARK, Decoded
+from broker.edge.schemas.readings import Decoded
 from broker.edge.schemas.schema import Schema, frame_of, split_frame
 
 IDS = "ids.yaml"

@@ -18,8 +18,6 @@ from broker.core.errors import InputError
 from broker.edge.schemas.columns import BAD_SCHEMA, Batch, Plan
 from broker.edge.schemas.schema import Schema, frame_of
 
-MARK = "completeness-mark"
-
 
 @dataclass(frozen=True)
 class Decoded:
